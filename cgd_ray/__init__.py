@@ -1,0 +1,3 @@
+"""cgd_ray: Critique-Guided Distillation on Ray."""
+
+__version__ = "0.1.0"

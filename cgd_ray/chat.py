@@ -1,0 +1,138 @@
+"""Messages -> token ids and the span of every message; what data contains never becomes a control token.
+
+The chat template only ever sees placeholders, so it is rendered once per sequence of roles; the text between the placeholders is
+tokenised with control tokens, the messages themselves by a copy of the tokenizer that has no added tokens, and the two are spliced.
+Loss masks come from the resulting spans, never from searching text (the hazard: OWASP AISVS discussion 930, transformers#48052).
+How to use: `chat = Chat.load(model_directory); chat.prompt(messages).input_ids`.
+"""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cgd_ray.prompts import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A conversation as tokens."""
+
+    input_ids: list[int]
+    """[T] token ids."""
+    spans: list[tuple[int, int]]
+    """[start, end) of each message's own text, in the order of the messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One training sequence: a prompt and the target that follows it."""
+
+    input_ids: list[int]
+    """[T] prompt, target, end token."""
+    prompt_length: int
+    """Loss on input_ids[prompt_length:] and nowhere else; the end token is trained."""
+
+
+class Chat:
+    """One model's chat template and tokenizer."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any] | None = None) -> None:
+        self.tokenizer = tokenizer
+        self._template_kwargs = dict(template_kwargs or {})
+        self._data_encoder = _encoder_without_added_tokens(tokenizer)
+        self.control_ids = frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
+        self._scaffolds: dict[tuple[tuple[str, ...], bool], list[list[int]]] = {}
+
+    @classmethod
+    def load(cls, model: str, template_kwargs: Mapping[str, Any] | None = None) -> "Chat":
+        """Load from a model directory or hub name. Raises ValueError when there is no tokenizer or no chat template."""
+        from transformers import AutoTokenizer
+
+        if Path(model).is_dir() and not (Path(model) / "tokenizer_config.json").is_file():
+            raise ValueError(f"model {model} has no tokenizer (tokenizer_config.json is missing); save one beside the weights")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"model {model} has no loadable tokenizer: {str(error).splitlines()[0]}") from None
+        if tokenizer.chat_template is None:
+            raise ValueError(f"model {model} has no chat template; add chat_template.jinja beside its tokenizer")
+        return cls(tokenizer, template_kwargs)
+
+    def prompt(self, messages: Sequence[Message]) -> Rendered:
+        """The conversation so far, followed by the template's invitation to answer."""
+        return self._render(messages, invite=True)
+
+    def example(self, messages: Sequence[Message], target: str) -> Example:
+        """What the model sees at inference, then the target and the token that ends a turn."""
+        prompt = self.prompt(messages).input_ids
+        roles = [*(message.role for message in messages), "assistant"]
+        return Example(input_ids=[*prompt, *self.encode(target), *self._end_of_turn(roles)], prompt_length=len(prompt))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenise data: never yields a control token. Raises ValueError for text that is not valid Unicode."""
+        try:
+            return list(self._data_encoder.encode(text, add_special_tokens=False).ids)
+        except (UnicodeEncodeError, TypeError):
+            raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
+
+    def count_control_tokens(self, input_ids: Sequence[int]) -> int:
+        """How many of the ids are added or special tokens."""
+        return sum(token in self.control_ids for token in input_ids)
+
+    def _render(self, messages: Sequence[Message], invite: bool) -> Rendered:
+        scaffold = self._scaffold([message.role for message in messages], invite)
+        input_ids, spans = list(scaffold[0]), []
+        for message, following in zip(messages, scaffold[1:], strict=True):
+            content = self.encode(message.content)
+            spans.append((len(input_ids), len(input_ids) + len(content)))
+            input_ids += [*content, *following]
+        return Rendered(input_ids=input_ids, spans=spans)
+
+    def _end_of_turn(self, roles: Sequence[str]) -> list[int]:
+        """Tokens from the end of an assistant's text up to and including the first control token."""
+        tail = self._scaffold(roles, invite=False)[-1]
+        for index, token in enumerate(tail):
+            if token in self.control_ids:
+                return tail[: index + 1]
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError(f"tokenizer of {self.tokenizer.name_or_path} has no token that ends a turn; set its eos_token")
+        return [int(self.tokenizer.eos_token_id)]
+
+    def _scaffold(self, roles: Sequence[str], invite: bool) -> list[list[int]]:
+        """Token ids of the template's own text before, between and after the messages; rendered once per sequence of roles."""
+        key = (tuple(roles), invite)
+        if key not in self._scaffolds:
+            self._scaffolds[key] = [
+                list(self.tokenizer.encode(piece, add_special_tokens=False)) if piece else [] for piece in self._template_pieces(roles, invite)
+            ]
+        return self._scaffolds[key]
+
+    def _template_pieces(self, roles: Sequence[str], invite: bool) -> list[str]:
+        marks = [f"message{index}x{uuid.uuid4().hex}" for index in range(len(roles))]
+        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+        rest = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=invite, **self._template_kwargs)
+        pieces = []
+        for mark in marks:
+            before, found, rest = rest.partition(mark)
+            if not found or mark in rest:
+                raise ValueError(f"chat template of {self.tokenizer.name_or_path} drops or repeats a message of roles {list(roles)}; use another template")
+            pieces.append(before)
+        return [*pieces, rest]
+
+
+def _encoder_without_added_tokens(tokenizer: "PreTrainedTokenizerBase") -> Any:
+    """A tokenizers.Tokenizer with the same vocabulary and merges that knows no added token."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"tokenizer of {tokenizer.name_or_path} has no tokenizer.json (fast tokenizer); convert it first")
+    tree = json.loads(backend.to_str())
+    tree |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(tree))

@@ -1,0 +1,385 @@
+"""Every setting of a run, typed and documented once, under its field.
+
+Why one frozen tree: a run is a function of its config, so the resolved copy in the run directory says all there is to know about it.
+How to use: `config = load_config("jobs/configs/tinymath.yaml", ["training.learning_rate=1e-4"])`; `cgd config CONFIG` prints the
+result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+EXECUTION_ONLY = ("run_dir", "cluster", "student.placement", "teacher.placement", "generation.rows_per_block", "generation.batch_size")
+"""Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
+
+
+class Settings(BaseModel):
+    """Base of every node of the tree: immutable, unknown keys refused, field docs taken from the strings under the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class FieldMapping(Settings):
+    """Which column of the source holds what."""
+
+    question: str = "question"
+    """Column with the problem's text."""
+    reference_answer: str | None = None
+    """Column with the final answer, used for grading only; null when there is none."""
+    reference_solution: str | None = None
+    """Column with a worked solution, the target of the `sft` arm; null when there is none."""
+    problem_id: str | None = None
+    """Column with a unique id; null makes ids from a hash of the question."""
+
+
+class ProblemsConfig(Settings):
+    """Where problems come from."""
+
+    path: str
+    """A .jsonl, .json or .parquet file, a directory of Parquet files or of a saved Hugging Face data set, or a hub name."""
+    split: str = "train"
+    """Split to read; Hugging Face data sets only."""
+    fields: FieldMapping = FieldMapping()
+    """Column mapping, e.g. {question: problem, reference_answer: answer}."""
+    reference_answer_pattern: str | None = None
+    r"""Regular expression whose first group is the final answer inside the mapped column, e.g. '####\s*(.+)' for GSM8K."""
+    limit: Count | None = None
+    """Take only the first n problems; null takes all."""
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> "ProblemsConfig":
+        if self.reference_answer_pattern is not None:
+            try:
+                groups = re.compile(self.reference_answer_pattern).groups
+            except re.error as error:
+                raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} is no regular expression: {error}") from None
+            if groups < 1:
+                raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} has no group; put (...) around the answer")
+        return self
+
+
+class SamplingConfig(Settings):
+    """How one role decodes."""
+
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling mass."""
+    top_k: Count | None = None
+    """Sample among the k likeliest tokens; null considers all."""
+    max_tokens: Count = 1024
+    """Longest generation in tokens; one that reaches it is truncated and never trained on."""
+    seed: int = 0
+    """Base seed; each row's own seed is derived from it, the row's record_id and the stage."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a generation."""
+
+
+class PlacementConfig(Settings):
+    """How many engines of one role there are and what each of them holds."""
+
+    min_replicas: Count = 1
+    """Engines kept at all times."""
+    max_replicas: Count = 1
+    """Engines Ray Data's actor pool may grow to."""
+    cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
+    """Ray CPUs reserved by one engine actor."""
+    gpus_per_replica: Annotated[int, Field(ge=0)] = 0
+    """GPUs of one engine = its tensor-parallel size inside one node; 0 runs vLLM's CPU build."""
+    accelerator_type: str | None = None
+    """Ray accelerator type to ask for, e.g. H100."""
+    requests_in_flight: Count = 128
+    """Requests one engine holds at once."""
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> "PlacementConfig":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}; raise max_replicas")
+        return self
+
+
+class RoleConfig(Settings):
+    """One model in one role: student or teacher."""
+
+    model: str
+    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name."""
+    context_length: Count = 8192
+    """Longest prompt plus generation in tokens."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Decoding settings of this role."""
+    placement: PlacementConfig = PlacementConfig()
+    """Replicas and their resources."""
+    engine: Mapping[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
+    chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
+    """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+
+
+class GenerationConfig(Settings):
+    """The attempt -> critique -> refinement pipeline."""
+
+    num_samples: Count = 1
+    """Attempts per problem; each is a row of its own."""
+    rows_per_block: Count = 32
+    """Rows per Ray Data block, the unit of durable progress: about what a killed run loses."""
+    batch_size: Count = 16
+    """Rows handed to an engine actor in one call; several calls are in flight, so a batch is no barrier."""
+    max_failed_fraction: Fraction = 0.05
+    """More failed rows than this share end the run with an error; what finished is kept."""
+
+
+class SelectionConfig(Settings):
+    """Which records may be trained on."""
+
+    keep: Literal["all", "repaired", "verified"] = "all"
+    """all: every sound record, as published; repaired: the attempt grades wrong and the refinement right; verified: the refinement grades right."""
+    grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
+    """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
+
+
+class TrainingConfig(Settings):
+    """From selected records to an exported student."""
+
+    arm: Literal["cgd", "refined_only", "sft", "cft"] = "cgd"
+    """What the student sees and what it learns to produce; docs/method.md has the table."""
+    context_length: Count = 4096
+    """Tokens in one packed row; an example longer than this is dropped and counted."""
+    num_epochs: Count = 1
+    """Passes over the examples."""
+    global_batch_size: Count = 64
+    """Packed rows per optimizer step over all workers."""
+    micro_batch_size: Count = 1
+    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
+    """Peak rate."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps in which the rate rises linearly to its peak; a cosine follows."""
+    final_learning_rate_fraction: Fraction = 0.1
+    """Rate at the last step as a share of the peak."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """AdamW's decoupled decay."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's moments."""
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16 keeps fp32 master weights in the optimizer."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """DeepSpeed ZeRO: 1 shards optimizer state, 2 also gradients, 3 also parameters."""
+    num_workers: Count = 1
+    """Ray Train workers, one process each."""
+    cpus_per_worker: Annotated[float, Field(ge=0.0)] = 1.0
+    """Ray CPUs reserved by one worker."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    logits_chunk_tokens: Count = 2048
+    """Target positions whose logits exist at once; bounds peak memory at this times the vocabulary."""
+    checkpoint_every_steps: Count | None = None
+    """Steps between checkpoints; null saves at the end of the training only."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
+    seed: int = 0
+    """Order of the packed rows."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "TrainingConfig":
+        per_pass = self.micro_batch_size * self.num_workers
+        if self.global_batch_size % per_pass:
+            nearest = max(per_pass, self.global_batch_size // per_pass * per_pass)
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
+                f"num_workers {self.num_workers} = {per_pass}; {nearest} would do"
+            )
+        return self
+
+
+class EvaluationConfig(Settings):
+    """Prompt-only evaluation: the problem alone, no critique."""
+
+    problems: ProblemsConfig
+    """Held-out problems with a reference answer."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Decoding of both models."""
+    num_samples: Count = 1
+    """Answers per problem; pass@1 is their mean."""
+
+
+class ClusterConfig(Settings):
+    """The Ray cluster."""
+
+    address: str | None = None
+    """Address of a running cluster; null uses RAY_ADDRESS, the job's own cluster, or starts Ray on this machine."""
+    num_cpus: Count | None = None
+    """Logical CPUs when Ray is started on this machine; null takes the real number."""
+
+
+class Config(Settings):
+    """A whole run."""
+
+    run_dir: str
+    """Directory that receives everything; on shared storage when the cluster has several nodes."""
+    problems: ProblemsConfig
+    """Training problems."""
+    student: RoleConfig
+    """The model that attempts, and that is trained."""
+    teacher: RoleConfig
+    """The model that critiques and refines."""
+    prompts: str | None = None
+    """YAML file that overrides any wording of cgd_ray/prompts.py; null keeps the defaults."""
+    generation: GenerationConfig = GenerationConfig()
+    """The generation pipeline."""
+    selection: SelectionConfig = SelectionConfig()
+    """What may be trained on."""
+    training: TrainingConfig = TrainingConfig()
+    """The training."""
+    evaluation: EvaluationConfig | None = None
+    """Null skips the evaluation."""
+    cluster: ClusterConfig = ClusterConfig()
+    """The Ray cluster."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides, resolve paths and validate.
+
+    Relative paths are taken from the current directory. Raises ValueError with one line per problem that names the key, the value
+    and the remedy.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ValueError(f"config {source} does not exist; jobs/configs/ holds examples")
+    try:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {source} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(tree, item) for item in error.errors())) from None
+    return _with_absolute_paths(config)
+
+
+def to_yaml(config: Config, with_docs: bool = False) -> str:
+    """The config as YAML, optionally with each field's documentation as a comment above it."""
+    if not with_docs:
+        return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return "\n".join(_documented_lines(config, indent=0)) + "\n"
+
+
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every setting that differs and that changes what a run produces."""
+    old_leaves, new_leaves = dict(_leaves(old)), dict(_leaves(new))
+    keys = [key for key in {**old_leaves, **new_leaves} if not key.startswith(EXECUTION_ONLY)]
+    return [(key, old_leaves.get(key), new_leaves.get(key)) for key in keys if old_leaves.get(key) != new_leaves.get(key)]
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override {override!r} is not of the form a.b=c")
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise ValueError(f"override {override!r}: {parent} is a value, not a group of settings")
+    node[leaf] = yaml.safe_load(value)
+
+
+def _explain(tree: Any, item: Mapping[str, Any]) -> str:
+    """One line for one pydantic error; an unknown key gets the nearest valid name."""
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        valid = _valid_names(location[:-1])
+        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
+        return f"unknown setting {key}; {hint}"
+    if item["type"] == "missing":
+        return f"setting {key} is missing; add it to the config or give {key}=VALUE"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key or 'config'}: {message}"
+    return f"setting {key} is {item['input']!r}: {message}"
+
+
+def _valid_names(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        inner = _settings_class(model.model_fields[part].annotation)
+        assert inner is not None, f"{part} has no fields of its own"
+        model = inner
+    return list(model.model_fields)
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next((found for found in map(_settings_class, typing.get_args(annotation)) if found), None)
+    return None
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Workers do not share the driver's current directory, so every local path becomes absolute."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).absolute()) if Path(path).exists() else path
+
+    def problems(source: ProblemsConfig) -> ProblemsConfig:
+        return source.model_copy(update={"path": absolute(source.path)})
+
+    def role(source: RoleConfig) -> RoleConfig:
+        return source.model_copy(update={"model": absolute(source.model)})
+
+    update: dict[str, Any] = {
+        "run_dir": str(Path(config.run_dir).absolute()),
+        "problems": problems(config.problems),
+        "student": role(config.student),
+        "teacher": role(config.teacher),
+    }
+    if config.prompts is not None:
+        update["prompts"] = str(Path(config.prompts).absolute())
+    if config.evaluation is not None:
+        update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
+    return config.model_copy(update=update)
+
+
+def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
+    pad = "  " * indent
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        for line in (field.description or "").splitlines():
+            yield f"{pad}# {line}"
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _documented_lines(value, indent + 1)
+        else:
+            plain = settings.model_dump(mode="json", include={name})[name]
+            flow = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False)
+            yield f"{pad}{name}: {flow.strip()[1:-1]}"

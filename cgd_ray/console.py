@@ -1,0 +1,117 @@
+"""What a person sees: progress bars with rates and times, a closing table; the engines' and Ray's chatter goes to a log file.
+
+On a terminal the bars are drawn in place; elsewhere (a Ray job's log, CI) a line is printed every few seconds.
+How to use: `with Screen(run.logs / "driver.log") as screen, screen.progress("attempts", 100, "records") as bar: bar.advance(1)`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_INTERVAL_S = 10.0  # between lines where there is no terminal
+
+
+class Bar:
+    """One stage's progress."""
+
+    def __init__(self, console: Console, name: str, total: int, unit: str, drawn: Progress | None) -> None:
+        self._console, self._name, self._total, self._unit, self._drawn = console, name, total, unit, drawn
+        self._task = drawn.add_task(name, total=total, note="", rate="") if drawn else None
+        self._started = self._printed = time.monotonic()
+        self.done = 0
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Count further units as done."""
+        self.update(self.done + count, note)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Set how many units are done, with a few words on the state."""
+        self.done = done
+        if self._drawn is not None and self._task is not None:
+            self._drawn.update(self._task, completed=done, note=note, rate=f"{self._rate():.1f} {self._unit}/s")
+        elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
+            self._printed = time.monotonic()
+            self._console.print(f"{self._name:<12} {done}/{self._total} {self._unit}, {self._rate():.1f}/s, {self._remaining()} {note}".rstrip())
+
+    def close(self) -> None:
+        """Print what the stage did, and how fast."""
+        seconds = time.monotonic() - self._started
+        if self._drawn is None:
+            self._console.print(f"{self._name:<12} {self.done}/{self._total} {self._unit} in {seconds:.0f} s")
+
+    def _rate(self) -> float:
+        return self.done / max(time.monotonic() - self._started, 1e-9)
+
+    def _remaining(self) -> str:
+        if not self.done:
+            return "starting"
+        return f"ETA {(self._total - self.done) / self._rate():.0f} s"
+
+
+class Screen:
+    """The terminal, while everything that writes to stdout and stderr of this process goes to `log`."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    def __enter__(self) -> "Screen":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+        self.console = Console(file=self._stream, highlight=False, soft_wrap=not self._stream.isatty())
+        target = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        os.close(target)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        self._stream.close()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def progress(self, name: str, total: int, unit: str) -> Iterator[Bar]:
+        """A bar for one stage."""
+        if not self.console.is_terminal:
+            bar = Bar(self.console, name, total, unit, None)
+            yield bar
+            bar.close()
+            return
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console) as drawn:
+            yield Bar(self.console, name, total, unit, drawn)
+
+    def table(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """A table with the first row's keys as its header."""
+        table = Table(title=title, title_justify="left")
+        for name in rows[0]:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*row.values())
+        self.console.print(table)

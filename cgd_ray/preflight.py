@@ -1,0 +1,88 @@
+"""Refuses a run that cannot work, before any engine starts: models, prompts, contexts, the cluster's resources.
+
+Each refusal is a ValueError of one line that names the setting, what it is, what it would have to be and what to do.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from cgd_ray.chat import Chat
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.prompts import Message, load_prompts
+
+
+def check_models(config: Config, problems: pa.Table) -> None:
+    """Both models are loadable, and their contexts hold at least the shortest problem's prompts."""
+    prompts = load_prompts(config.prompts)
+    question = min(problems["question"].to_pylist(), key=len)
+    shortest = {
+        "student": prompts.solve_messages(question, prompts.student_system),
+        "teacher": prompts.refine_messages(question, "", ""),
+    }
+    for name, messages in shortest.items():
+        role: RoleConfig = getattr(config, name)
+        _check_model_files(name, role.model)
+        chat = Chat.load(role.model, role.chat_template_kwargs)
+        _check_context(name, role, chat, messages)
+
+
+def check_cluster(config: Config, resources: Mapping[str, float]) -> None:
+    """No phase needs more GPUs or CPUs than the cluster has."""
+    for phase, cpus, gpus in _demands(config):
+        for kind, wanted, present in (("GPU", gpus, resources.get("GPU", 0)), ("CPU", cpus, resources.get("CPU", 0))):
+            if wanted > present:
+                raise ValueError(f"{phase} needs {wanted:g} {kind}s ({_arithmetic(config, phase, kind)}), the cluster has {present:g}; lower them or add nodes")
+
+
+def _check_model_files(name: str, model: str) -> None:
+    directory = Path(model)
+    if not directory.is_dir():
+        if directory.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+            raise ValueError(f"{name}.model {model} does not exist; give a model directory or a hub name")
+        return
+    config_file = directory / "config.json"
+    if not config_file.is_file():
+        raise ValueError(f"{name}.model {model} has no config.json; give a directory in Hugging Face format")
+    if "auto_map" in json.loads(config_file.read_text(encoding="utf-8")):
+        raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
+    if not any(directory.glob("*.safetensors")):
+        raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
+
+
+def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Message]) -> None:
+    needed = len(chat.prompt(messages).input_ids) + 1
+    if needed > role.context_length:
+        raise ValueError(
+            f"{name}.context_length {role.context_length} is too small: the shortest problem's prompt and one token are {needed} tokens; raise it"
+        )
+    limit = getattr(chat.tokenizer, "model_max_length", role.context_length)
+    if role.context_length > limit:
+        raise ValueError(f"{name}.context_length {role.context_length} exceeds the {limit} tokens that {role.model} was made for; lower it")
+
+
+def _demands(config: Config) -> list[tuple[str, float, float]]:
+    """(phase, CPUs, GPUs) at the fewest replicas each phase can run with."""
+    student, teacher, training = config.student.placement, config.teacher.placement, config.training
+    return [
+        (
+            "generation",
+            student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
+            student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
+        ),
+        ("training", training.num_workers * training.cpus_per_worker, training.num_workers * int(training.use_gpu)),
+    ]
+
+
+def _arithmetic(config: Config, phase: str, kind: str) -> str:
+    if phase == "training":
+        each = config.training.cpus_per_worker if kind == "CPU" else 1
+        return f"training.num_workers {config.training.num_workers} x {each:g}"
+    terms = []
+    for name in ("student", "teacher"):
+        placement = getattr(config, name).placement
+        each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
+        terms.append(f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}")
+    return " + ".join(terms)

@@ -1,0 +1,1 @@
+"""Problems in: sources and the work list that generation starts from."""

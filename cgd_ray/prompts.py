@@ -1,0 +1,105 @@
+"""Every word that is sent to a model, for every role; nothing else in the project knows wording.
+
+A YAML file (setting `prompts`) overrides any of the templates by name. Data is put in place of {question}, {attempt} and {critique}
+in one pass, so braces inside data stay data. How to use: `prompts = load_prompts(config.prompts); prompts.solve_messages(question)`.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+_PLACEHOLDERS = {"solve": {"question"}, "critique": {"question", "attempt"}, "refine": set(), "revise": {"critique"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """The templates. The reference answer never occurs in any of them."""
+
+    student_system: str | None = None
+    """System message of the student, in generation, training and evaluation alike; null sends none."""
+    teacher_system: str | None = None
+    """System message of the teacher; null sends none."""
+    solve: str = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+    """What a model is asked at inference: the problem alone. Fields: question."""
+    critique: str = (
+        "You are given a problem and a solution attempt. Review the attempt step by step. Name the first mistake if there is one, "
+        "explain why it is wrong and how to correct it.\n\nProblem:\n{question}\n\nAttempt:\n{attempt}\n\n"
+        "End your review with exactly one line, either 'Conclusion: right' or 'Conclusion: wrong'."
+    )
+    """The teacher's first turn. Fields: question, attempt."""
+    refine: str = (
+        "Now write the improved solution to the problem, complete and self-contained, as if you solved it from the beginning. Do not "
+        "mention the attempt or the review. Reason step by step, and put your final answer within \\boxed{}."
+    )
+    """The teacher's next turn, after its own critique. No fields."""
+    revise: str = (
+        "Here is a review of your solution:\n\n{critique}\n\nWrite the improved solution, complete and self-contained. Reason step "
+        "by step, and put your final answer within \\boxed{}."
+    )
+    """The student's second turn in CGD training, after its own attempt. Fields: critique."""
+
+    def solve_messages(self, question: str, system: str | None) -> list[Message]:
+        """Prompt-only conversation: the problem alone."""
+        return [*_system(system), Message(role="user", content=_fill(self.solve, question=question))]
+
+    def critique_messages(self, question: str, attempt: str) -> list[Message]:
+        """What the teacher critiques."""
+        return [*_system(self.teacher_system), Message(role="user", content=_fill(self.critique, question=question, attempt=attempt))]
+
+    def refine_messages(self, question: str, attempt: str, critique: str) -> list[Message]:
+        """The critique's conversation with one more turn, so that its KV cache is a prefix of this prompt."""
+        return [
+            *self.critique_messages(question, attempt),
+            Message(role="assistant", content=critique),
+            Message(role="user", content=self.refine),
+        ]
+
+    def revise_messages(self, question: str, attempt: str, critique: str) -> list[Message]:
+        """The student's view in CGD training: problem, its own flawed attempt, the critique."""
+        return [
+            *self.solve_messages(question, self.student_system),
+            Message(role="assistant", content=attempt),
+            Message(role="user", content=_fill(self.revise, critique=critique)),
+        ]
+
+
+def load_prompts(path: str | None) -> Prompts:
+    """The default wording, overridden by a YAML mapping of template names. Raises ValueError that names file and template."""
+    if path is None:
+        return Prompts()
+    if not Path(path).is_file():
+        raise ValueError(f"prompts file {path} does not exist; set prompts to a YAML file or null")
+    tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    names = [field.name for field in fields(Prompts)]
+    if not isinstance(tree, dict):
+        raise ValueError(f"prompts file {path} is no mapping of template names; valid names: {', '.join(names)}")
+    for name, template in tree.items():
+        if name not in names:
+            raise ValueError(f"prompts file {path}: unknown template {name}; valid names: {', '.join(names)}")
+        for field in sorted(_PLACEHOLDERS.get(name, set())):
+            if f"{{{field}}}" not in (template or ""):
+                raise ValueError(f"prompts file {path}: template {name} lacks {{{field}}}, so the model would never see it; add it")
+    return Prompts(**tree)
+
+
+def _system(text: str | None) -> list[Message]:
+    return [] if text is None else [Message(role="system", content=text)]
+
+
+def _fill(template: str, **values: str) -> str:
+    pattern = "|".join(re.escape(f"{{{name}}}") for name in values)
+    return re.sub(pattern, lambda found: values[found.group()[1:-1]], template)

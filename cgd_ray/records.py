@@ -1,0 +1,71 @@
+"""The row that flows through everything: one flat record per (problem, sample), each column's meaning, unit and writer.
+
+Problem -> Attempt -> Critique -> Refinement. Stages only add columns; a row that failed keeps what it has and says why in `error`.
+Symbols as in the method's paper: x the problem, y' the attempt, c the critique, y^ the refinement.
+"""
+
+import hashlib
+from typing import Literal
+
+import pyarrow as pa
+
+Stage = Literal["attempt", "critique", "refinement"]
+STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
+
+PROBLEM_SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),  # unique; from the source, or a hash of the question
+        ("question", pa.string()),  # x
+        ("reference_answer", pa.string()),  # null when unknown; grading only, never shown to a model
+        ("reference_solution", pa.string()),  # null when unknown; target of the `sft` arm
+        ("error", pa.string()),  # "<stage>: <reason>" of the first thing that went wrong with the row; null when nothing did
+    ]
+)
+
+WORK_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),  # hash of (problem_id, sample_index); the id that exactly-once is about
+        ("sample_index", pa.int32()),
+        *PROBLEM_SCHEMA,
+    ]
+)
+
+
+def _stage_fields(stage: Stage) -> list[pa.Field]:
+    return [
+        pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage
+        pa.field(f"{stage}_prompt_tokens", pa.int32()),
+        pa.field(f"{stage}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
+        pa.field(f"{stage}_tokens", pa.int32()),  # generated, the end token included
+        pa.field(f"{stage}_finish_reason", pa.string()),  # "stop", or "length" when cut off by a limit
+        pa.field(f"{stage}_seed", pa.int64()),
+        pa.field(f"{stage}_fingerprint", pa.string()),  # of everything that made this column, see generation/fingerprints.py
+    ]
+
+
+RECORD_SCHEMA = pa.schema(
+    [
+        *WORK_SCHEMA,
+        *[field for stage in STAGES for field in _stage_fields(stage)],
+        pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
+    ]
+)
+
+SELECTED_SCHEMA = pa.schema(
+    [
+        *RECORD_SCHEMA,
+        pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
+        pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
+        pa.field("drop_reason", pa.string()),  # null: kept for training
+    ]
+)
+
+
+def make_record_id(problem_id: str, sample_index: int) -> str:
+    """16 hex digits that name one (problem, sample) for ever."""
+    return short_hash(f"{problem_id}\x00{sample_index}")
+
+
+def short_hash(text: str) -> str:
+    """First 16 hex digits of SHA-256; lone surrogates are allowed, they are data."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""Every path of a run, and how files become visible: written aside, fsynced, renamed, then named in a manifest with their hashes.
+
+A stage is finished when its manifest is there; readers trust only manifests, so a killed writer leaves nothing that is taken for
+data. How to use: `run = RunDir(config.run_dir); run.claim(config)`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cgd_ray.config import Config, differing_settings, to_yaml
+
+
+class RunDir:
+    """The layout of one run directory."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.config = self.root / "config.yaml"
+        self.summary = self.root / "summary.json"
+        self.logs = self.root / "logs"
+        self.work_list = self.root / "work" / "work_list.parquet"
+        self.generation_checkpoint = self.root / "work" / "checkpoint"
+        self.records = self.root / "records"
+        self.selected = self.root / "selected"
+        self.examples = self.root / "training" / "examples"
+        self.packed = self.root / "training" / "packed"
+        self.checkpoints = self.root / "training" / "checkpoints"
+        self.metrics = self.root / "training" / "metrics.jsonl"
+        self.model = self.root / "model"
+
+    def evaluation(self, name: str) -> Path:
+        """Directory with the answers and the report of one evaluated model, `base` or `trained`."""
+        return self.root / "evaluation" / name
+
+    def claim(self, config: Config) -> None:
+        """Make the directory this config's own, or raise ValueError when it is unwritable or belongs to another config."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
+        if not self.config.exists():
+            with atomic_write(self.config) as temporary:
+                temporary.write_text(to_yaml(config), encoding="utf-8")
+            return
+        theirs = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        differences = differing_settings(theirs, config.model_dump(mode="json"))
+        if differences:
+            key, old, new = differences[0]
+            more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+            raise ValueError(f"run_dir {self.root} belongs to another config: {key} was {old!r} and is {new!r}{more}; choose another run_dir")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is fsynced and renamed into place, on failure removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Publish a JSON file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
+    """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
+    entries = [{"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)} for part in sorted(parts)]
+    write_json(directory / "manifest.json", {"fingerprint": fingerprint, "parts": entries, **details})
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest of a finished stage, or None when the stage is unfinished. Raises ValueError when a named part is gone or changed in size."""
+    path = directory / "manifest.json"
+    if not path.exists():
+        return None
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for part in manifest["parts"]:
+        file = directory / part["path"]
+        size = file.stat().st_size if file.exists() else None
+        if size != part["bytes"]:
+            raise ValueError(f"{file} has {size} bytes, its manifest says {part['bytes']}; remove {directory} to make it again")
+    return manifest
+
+
+def manifest_parts(directory: Path) -> list[Path]:
+    """The files a finished stage consists of."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise ValueError(f"{directory} has no manifest.json, so the stage that writes it is unfinished; run it first")
+    return [directory / part["path"] for part in manifest["parts"]]
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
