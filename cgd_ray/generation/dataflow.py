@@ -1,0 +1,137 @@
+"""Runs stages over a work list with Ray Data, so that a killed run goes on where it stopped and each row is written exactly once.
+
+work list -> small blocks -> one actor pool per stage, at the same time -> Parquet parts under Ray Data's job-level checkpoint, which
+commits in two phases the ids that a part holds. On a second run the committed ids are taken out of the work list here, in one
+vectorised step, instead of by Ray's filter actors, which would want a CPU and a GiB of their own beside the engines.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.data.checkpoint import CheckpointConfig, CheckpointManager
+
+from cgd_ray.config import PlacementConfig
+from cgd_ray.generation.stages import EngineStage, StageSpec
+from cgd_ray.rundir import atomic_write
+
+ID_COLUMN = "record_id"
+PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being written
+NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
+NUM_WRITERS = 2
+"""Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written."""
+CALLS_PER_PLACE = 2
+"""Rows handed to an actor for each of its engine's places: batches end at different times, and the surplus keeps the engine full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataflow:
+    """One run of stages over one work list."""
+
+    work_list: Path
+    """Parquet with a unique record_id."""
+    output: Path
+    """Directory of the parts."""
+    checkpoint: Path
+    """Directory of the committed ids; outside `output`."""
+    batch_size: int
+    """Rows in one call of a stage."""
+    rows_per_file: int
+    """Least rows of a part, the unit of durable progress."""
+
+    def finished_ids(self) -> "pa.Array[Any]":
+        """Ids whose rows are durably written."""
+        files = [file for file in sorted(self.checkpoint.glob("*.parquet")) if not file.name.endswith(PENDING_SUFFIX)]
+        tables = [pq.read_table(file, columns=[ID_COLUMN]) for file in files]
+        return pa.concat_tables(tables)[ID_COLUMN].combine_chunks() if tables else pa.array([], pa.string())
+
+    def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
+        """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
+        work = pq.read_table(self.work_list)
+        work = work.filter(pc.invert(pc.is_in(work[ID_COLUMN], value_set=self.finished_ids())))
+        for directory in (self.output, self.checkpoint):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._drop_uncommitted()
+        if not work.num_rows:
+            return
+        remaining = self.checkpoint.with_name(f"{self.checkpoint.name}_remaining.parquet")
+        with atomic_write(remaining) as temporary:
+            pq.write_table(work, temporary)
+        with _data_context(self.checkpoint):
+            num_blocks = math.ceil(work.num_rows / self.batch_size)
+            dataset = ray.data.read_parquet(str(remaining), override_num_blocks=num_blocks, num_cpus=0)
+            for stage, spec in stages:
+                dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **_pool(spec.role.placement, self.batch_size))
+            dataset.write_parquet(
+                str(self.output), min_rows_per_file=self.rows_per_file, concurrency=NUM_WRITERS, ray_remote_args={"num_cpus": 0}
+            )
+        remaining.unlink()
+
+    def _drop_uncommitted(self) -> None:
+        """Remove the parts that a killed run began and did not commit."""
+        for pending in self.checkpoint.glob(f"*{PENDING_SUFFIX}"):
+            for part in self.output.glob(f"{pending.name.removesuffix(PENDING_SUFFIX)}*.parquet"):
+                part.unlink()
+            pending.unlink()
+
+
+class _FilteredBeforehand(CheckpointManager):
+    """Tells Ray that nothing is left to filter out."""
+
+    def load_checkpoint(self, data_file_dir: str | None = None, data_file_filesystem: Any = None) -> tuple[None, int]:
+        """No ids, so no filter operator."""
+        return None, 0
+
+
+def _pool(placement: PlacementConfig, batch_size: int) -> dict[str, Any]:
+    """The arguments of map_batches that make one role's actor pool."""
+    calls = math.ceil(CALLS_PER_PLACE * placement.requests_in_flight / batch_size) + 1
+    arguments: dict[str, Any] = {
+        "batch_size": batch_size,
+        "batch_format": "pyarrow",
+        "compute": ActorPoolStrategy(
+            min_size=placement.min_replicas,
+            max_size=placement.max_replicas,
+            max_tasks_in_flight_per_actor=calls,
+            max_concurrent_calls_per_actor=calls,
+        ),
+        "num_cpus": placement.cpus_per_replica,
+    }
+    if placement.gpus_per_replica:
+        arguments["num_gpus"] = placement.gpus_per_replica
+    if placement.accelerator_type is not None:
+        arguments["accelerator_type"] = placement.accelerator_type
+    return arguments
+
+
+@contextmanager
+def _data_context(checkpoint: Path) -> Iterator[None]:
+    """Ray Data's settings for one dataflow; the caller's own are back afterwards."""
+    context = DataContext.get_current().copy()
+    context.checkpoint_config = CheckpointConfig(
+        id_column=ID_COLUMN,
+        checkpoint_path=str(checkpoint),
+        delete_checkpoint_on_success=False,  # the manifest is written after that, and a kill in between must not start anew
+        checkpoint_manager_cls=_FilteredBeforehand,
+    )
+    context.use_datasource_v2 = False  # the newer reader gives one block per file whatever is asked for
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with DataContext.current(context):
+            yield
+    finally:
+        logger.setLevel(level)

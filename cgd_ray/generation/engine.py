@@ -1,0 +1,62 @@
+"""What an engine is: token ids in, one finished generation out; the stages know nothing else about it.
+
+Why an interface: vLLM's engine, an API teacher and the fakes of the tests stand behind the same two methods, and a stage receives a
+picklable factory instead of an engine, so that the heavy object is built in the actor that uses it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cgd_ray.config import RoleConfig, SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One finished request."""
+
+    text: str
+    """Without special tokens."""
+    num_tokens: int
+    """Generated tokens, the end token included."""
+    prompt_tokens: int
+    """Tokens of the prompt."""
+    cached_tokens: int
+    """Of the prompt's tokens, those found in the engine's prefix cache."""
+    finish_reason: str
+    """"stop", or "length" when cut off by a limit."""
+
+
+class RequestError(ValueError):
+    """A request that cannot be served, whatever the engine's state: the row fails, the engine lives on."""
+
+
+class Engine(Protocol):
+    """Serves any number of requests at the same time."""
+
+    async def generate(self, input_ids: Sequence[int], sampling: SamplingConfig, seed: int) -> Generation:
+        """Finish one request. Raises RequestError when this request cannot be served."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; no request may be running."""
+        ...
+
+
+EngineFactory = Callable[[RoleConfig], Engine]
+"""Builds the engine of a role in the process that calls it. Crosses processes, so it is a module-level function or a frozen dataclass."""
+
+
+def vllm_engine(role: RoleConfig) -> Engine:
+    """The factory of the real thing; vLLM is imported here and not before."""
+    from cgd_ray.generation.vllm_engine import VllmEngine
+
+    return VllmEngine(role)
+
+
+def token_budget(prompt_tokens: int, context_length: int, max_tokens: int) -> int:
+    """Tokens that may be generated after a prompt. Raises RequestError when there is room for none."""
+    room = context_length - prompt_tokens
+    if room < 1:
+        raise RequestError(f"prompt of {prompt_tokens:,} tokens leaves no room in context_length {context_length:,}; raise it")
+    return min(max_tokens, room)

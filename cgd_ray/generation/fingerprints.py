@@ -1,0 +1,82 @@
+"""Names what made each column, so that a column is reused when nothing behind it changed and never when something did.
+
+A fingerprint covers the model, the words it was sent, how it decoded, and the fingerprint of the column before; not where or how fast
+it ran. How to use: `stage_fingerprints(config)["critique"]`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.prompts import Prompts, load_prompts
+from cgd_ray.records import Stage, short_hash
+
+IDENTITY_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+SAMPLED_BYTES = 2**20  # read from either end of a weights file: tells two trainings apart without reading hundreds of gigabytes
+
+
+def stage_fingerprints(config: Config) -> dict[Stage, str]:
+    """Fingerprint of each generated column under a config."""
+    prompts = load_prompts(config.prompts)
+    student, teacher = (_role_identity(role) for role in (config.student, config.teacher))
+    attempt = _fingerprint(student, [prompts.student_system, prompts.solve])
+    critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique], attempt)
+    refinement = _fingerprint(teacher, [prompts.refine], critique)
+    return {"attempt": attempt, "critique": critique, "refinement": refinement}
+
+
+def attempt_fingerprint(role: RoleConfig, prompts: Prompts) -> str:
+    """Fingerprint of prompt-only answers of one model."""
+    return _fingerprint(_role_identity(role), [prompts.student_system, prompts.solve])
+
+
+def model_identity(model: str) -> str:
+    """A local directory's content, or a hub name with the commit that is in the cache ("unknown" before its first download)."""
+    directory = Path(model)
+    if not directory.is_dir():
+        return f"{model}@{_cached_commit(model)}"
+    digest = hashlib.sha256()
+    for name in IDENTITY_FILES:
+        if (directory / name).is_file():
+            digest.update(name.encode() + b"\0" + (directory / name).read_bytes())
+    for weights in sorted(directory.glob("*.safetensors")):
+        digest.update(f"{weights.name}\0{weights.stat().st_size}\0".encode())
+        digest.update(_ends(weights))
+    return digest.hexdigest()
+
+
+def _role_identity(role: RoleConfig) -> dict[str, Any]:
+    settings = role.model_dump(mode="json", exclude={"model", "placement"})
+    return {**settings, "model": model_identity(role.model)}
+
+
+def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = "") -> str:
+    return short_hash(json.dumps([role, words, upstream], sort_keys=True))
+
+
+def _ends(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(SAMPLED_BYTES)
+        stream.seek(max(SAMPLED_BYTES, size - SAMPLED_BYTES))
+        return head + stream.read()
+
+
+def _cached_commit(model: str) -> str:
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(model, "config.json")
+    return Path(file).parent.name if isinstance(file, str) else "unknown"

@@ -1,0 +1,160 @@
+"""The generation of a run: attempts by the student, critiques and refinements by the teacher, written as Parquet records.
+
+Both pools work at the same time and rows stream through them; a killed run, started again, makes what is missing. A row's failure is
+its `error` column. Ray must be initialised by the caller.
+How to use: `manifest = generate(config, run, on_progress)`; for one model's prompt-only answers `run_attempts(role, prompts, ...)`.
+"""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from cgd_ray.config import Config, GenerationConfig, RoleConfig
+from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
+from cgd_ray.generation.engine import EngineFactory, vllm_engine
+from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
+from cgd_ray.generation.progress import COUNTS, ActorReport, ProgressFn, watched
+from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
+from cgd_ray.prompts import Prompts, load_prompts
+from cgd_ray.records import Stage, short_hash
+from cgd_ray.rundir import RunDir, read_manifest, write_json, write_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What one production consists of, apart from where it goes."""
+
+    stages: Sequence[tuple[type[EngineStage], RoleConfig]]
+    prompts: Prompts
+    fingerprints: Mapping[Stage, str]
+    engine_factory: EngineFactory
+
+    def spec(self, role: RoleConfig, report: ActorReport) -> StageSpec:
+        """What one stage's actors are built from."""
+        return StageSpec(role=role, prompts=self.prompts, fingerprints=self.fingerprints, engine_factory=self.engine_factory, report=report)
+
+
+def generate(
+    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory = vllm_engine
+) -> dict[str, Any]:
+    """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
+
+    `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
+    directory holds records of other models, prompts or sampling, and, after everything is written, when more rows failed than
+    `generation.max_failed_fraction`.
+    """
+    plan = _Plan(
+        stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
+        prompts=load_prompts(config.prompts),
+        fingerprints=stage_fingerprints(config),
+        engine_factory=engine_factory,
+    )
+    flow = Dataflow(
+        work_list=run.work_list,
+        output=run.records,
+        checkpoint=run.generation_checkpoint,
+        batch_size=config.generation.batch_size,
+        rows_per_file=config.generation.rows_per_block,
+    )
+    manifest = _produce(plan, flow, on_progress)
+    _check_failures(manifest, config.generation.max_failed_fraction, run.records)
+    return manifest
+
+
+def run_attempts(
+    role: RoleConfig,
+    prompts: Prompts,
+    work_list: Path,
+    out: Path,
+    on_progress: ProgressFn | None,
+    engine_factory: EngineFactory = vllm_engine,
+) -> None:
+    """Answer a work list (WORK_SCHEMA) with one model, the problem alone, into Parquet parts with a manifest in `out`.
+
+    Columns: the work list's and the attempt's. Raises ValueError when `out` holds answers of another model, prompt or sampling.
+    """
+    defaults = GenerationConfig()
+    plan = _Plan(
+        stages=[(AttemptStage, role)],
+        prompts=prompts,
+        fingerprints={"attempt": attempt_fingerprint(role, prompts)},
+        engine_factory=engine_factory,
+    )
+    flow = Dataflow(
+        work_list=work_list,
+        output=out,
+        checkpoint=out.with_name(f"{out.name}_checkpoint"),
+        batch_size=defaults.batch_size,
+        rows_per_file=defaults.rows_per_block,
+    )
+    _produce(plan, flow, on_progress)
+
+
+def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None) -> dict[str, Any]:
+    """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
+    fingerprint = short_hash(json.dumps(plan.fingerprints))
+    manifest = read_manifest(flow.output)
+    if manifest is not None:
+        _check_fingerprint(flow, manifest["fingerprint"], fingerprint)
+        return manifest
+    begun = flow.checkpoint.with_name(f"{flow.checkpoint.name}_fingerprint.json")
+    if begun.exists():
+        _check_fingerprint(flow, json.loads(begun.read_text(encoding="utf-8"))["fingerprint"], fingerprint)
+    write_json(begun, {"fingerprint": fingerprint})
+    started = time.monotonic()
+    resumed = len(flow.finished_ids())
+    start = {COUNTS[stage]: resumed for stage in plan.fingerprints}
+    with watched({**start, "failed": 0, "tokens": 0}, on_progress) as report:
+        flow.run([(stage, plan.spec(role, report)) for stage, role in plan.stages])
+    parts = sorted(flow.output.glob("*.parquet"))
+    details = {**_count(parts, flow.work_list, list(plan.fingerprints)), "resumed": resumed, "seconds": time.monotonic() - started}
+    write_manifest(flow.output, fingerprint, parts, {**details, "fingerprints": dict(plan.fingerprints)})
+    shutil.rmtree(flow.checkpoint)
+    begun.unlink()
+    manifest = read_manifest(flow.output)
+    assert manifest is not None, "it has just been written"
+    return manifest
+
+
+def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
+    """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
+    kinds = ("prompt_tokens", "cached_tokens", "tokens")
+    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in kinds]]
+    rows = pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=columns)  # in parallel: parts are small and many
+    expected = pq.read_table(work_list, columns=[ID_COLUMN])[ID_COLUMN]
+    if not rows[ID_COLUMN].combine_chunks().sort().equals(expected.combine_chunks().sort()):
+        distinct = len(pc.unique(rows[ID_COLUMN]))
+        raise ValueError(
+            f"{parts[0].parent} holds {rows.num_rows} rows with {distinct} distinct ids, the work list {len(expected)}: another run "
+            "writes there, or files were added or removed; choose another run_dir"
+        )
+    errors = Counter(error for error in rows["error"].to_pylist() if error is not None)
+    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in kinds} for stage in stages}
+    return {"rows": rows.num_rows, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": tokens}
+
+
+def _check_fingerprint(flow: Dataflow, theirs: str, ours: str) -> None:
+    if theirs != ours:
+        raise ValueError(
+            f"{flow.output} was made by other models, prompts or sampling (fingerprint {theirs}, now {ours}); choose another run_dir"
+        )
+
+
+def _check_failures(manifest: Mapping[str, Any], max_failed_fraction: float, records: Path) -> None:
+    failed, rows = manifest["failed"], manifest["rows"]
+    if failed > max_failed_fraction * rows:
+        reason, count = next(iter(manifest["errors"].items()))
+        share = f"{failed} of {rows} rows failed: {failed / rows:.1%}, generation.max_failed_fraction is {max_failed_fraction:.1%}"
+        raise ValueError(
+            f"{share}. Most often ({count} times): {reason}. All rows are kept in {records}; mend the cause and choose another run_dir, "
+            "or raise the limit"
+        )

@@ -1,0 +1,104 @@
+"""Decides which records may be trained on, and counts every reason why one may not.
+
+A generation that was cut by its limit, an empty one and a failed row never reach training. Where there is a reference answer, y' and
+y^ are graded, which gives the repair matrix; a policy may then keep only repaired or verified records.
+How to use: `counts = select_records(config.selection, run.records, run.selected)`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cgd_ray.config import SelectionConfig
+from cgd_ray.grading import Grader
+from cgd_ray.records import SELECTED_SCHEMA, STAGES
+from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
+
+ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
+
+
+def select_records(config: SelectionConfig, records: Path, selected: Path, on_progress: Callable[[int], None]) -> dict[str, Any]:
+    """Read finished records, write them with grades and `drop_reason` (SELECTED_SCHEMA), and return the counts of the manifest."""
+    started = time.monotonic()
+    counts = _Counts()
+    output = selected / "selected.parquet"
+    with Grader(config.grading_timeout_s) as grader, atomic_write(output) as temporary, pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer:
+        for part in manifest_parts(records):
+            for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
+                rows = _graded(batch.to_pylist(), grader)
+                for row in rows:
+                    row["drop_reason"] = drop_reason(row, config.keep)
+                    counts.add(row)
+                writer.write_table(pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA))
+                on_progress(len(rows))
+    manifest = read_manifest(records)
+    assert manifest is not None, "manifest_parts has read it above"
+    details = {**counts.as_dict(), "seconds": time.monotonic() - started}
+    write_manifest(selected, manifest["fingerprint"], [output], details)
+    return details
+
+
+def drop_reason(row: Mapping[str, Any], keep: str) -> str | None:
+    """Why a graded record is not trained on, or None to keep it. The first reason in the order of the stages counts."""
+    if row["error"] is not None:
+        return "failed"
+    for stage in STAGES:
+        if row[f"{stage}_finish_reason"] == "length":
+            return f"{stage}_truncated"
+        if not (row[stage] or "").strip():
+            return f"{stage}_empty"
+    if keep == "verified" and row["refinement_correct"] is not True:
+        return "not_verified"
+    if keep == "repaired" and not (row["attempt_correct"] is False and row["refinement_correct"] is True):
+        return "not_repaired"
+    return None
+
+
+def _graded(rows: list[dict[str, Any]], grader: Grader) -> list[dict[str, Any]]:
+    attempts = grader.grade([(row["attempt"], row["reference_answer"]) for row in rows])
+    refinements = grader.grade([(row["refinement"], row["reference_answer"]) for row in rows])
+    for row, attempt_correct, refinement_correct in zip(rows, attempts, refinements, strict=True):
+        row["attempt_correct"], row["refinement_correct"] = attempt_correct, refinement_correct
+    return rows
+
+
+class _Counts:
+    """What the summary reports about records; written = kept + dropped + failed."""
+
+    def __init__(self) -> None:
+        self.written = self.failed = self.kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.verdicts = Counter({"right": 0, "wrong": 0, "missing": 0})
+        self.repair = Counter({f"{before}_to_{after}": 0 for before in ("wrong", "right") for after in ("right", "wrong")})
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.written += 1
+        if row["error"] is not None:
+            self.failed += 1
+            self.errors[row["error"]] += 1
+            return
+        self.verdicts[row["verdict"] or "missing"] += 1
+        if row["attempt_correct"] is not None and row["refinement_correct"] is not None:
+            before, after = ("right" if row[f"{stage}_correct"] else "wrong" for stage in ("attempt", "refinement"))
+            self.repair[f"{before}_to_{after}"] += 1
+        if row["drop_reason"] is None:
+            self.kept += 1
+        else:
+            self.dropped[row["drop_reason"]] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "written": self.written,
+            "failed": self.failed,
+            "kept": self.kept,
+            "dropped": dict(self.dropped),
+            "errors": dict(self.errors.most_common(20)),
+            "verdicts": dict(self.verdicts),
+            "repair": dict(self.repair),
+        }

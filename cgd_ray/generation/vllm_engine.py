@@ -1,0 +1,229 @@
+"""The one file that imports vLLM: its synchronous engine, in this process, stepped by one thread.
+
+Why not the asynchronous engine: its core lives in a second process, which takes ten times as long to start and pays for serialising
+every step. Here callers on an asyncio loop put requests into a queue; the thread adds them between steps and hands finished ones back to
+their loop. A fatal engine error ends the process: Ray then replaces the actor and gives its rows to another one.
+How to use: `engine = VllmEngine(role); generation = await engine.generate(input_ids, role.sampling, seed=0)`.
+"""
+
+import asyncio
+import gc
+import importlib.util
+import json
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cgd_ray.config import RoleConfig, SamplingConfig
+from cgd_ray.generation.engine import Generation, RequestError, token_budget
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+logger = logging.getLogger(__name__)
+
+ENGINE_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the core runs in this process
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PLUGINS": "",  # looking for plugins imports packages that are not needed
+}
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several engines share the cores
+    "OMP_NUM_THREADS": "1",
+}
+FINISH_REASONS = ("stop", "length")
+MAX_CPU_CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    input_ids: list[int]
+    params: "SamplingParams"
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Generation]" = field(repr=False)
+
+
+class VllmEngine:
+    """An Engine on vLLM. Raises ValueError when vLLM refuses the role's settings."""
+
+    def __init__(self, role: RoleConfig) -> None:
+        self._role = role
+        self._engine = _start_engine(role)
+        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
+        self._running: dict[str, _Request] = {}
+        self._num_requests = 0
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self._thread.start()
+
+    async def generate(self, input_ids: Sequence[int], sampling: SamplingConfig, seed: int) -> Generation:
+        """Finish one request. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
+        budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Generation] = loop.create_future()
+        params = self.sampling_params(sampling, budget, seed)
+        self._inbox.put(_Request(input_ids=list(input_ids), params=params, loop=loop, future=future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._inbox.put(future)
+            raise
+
+    def close(self) -> None:
+        """Stop the thread and free the engine's memory."""
+        self._inbox.put(None)
+        self._thread.join()
+        self._engine.engine_core.shutdown()
+
+    def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
+        """The settings in vLLM's words; a seed costs a generator per request, so greedy decoding gets none."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            max_tokens=max_tokens,
+            seed=seed if sampling.temperature > 0 else None,
+            stop=list(sampling.stop) or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _run(self) -> None:
+        try:
+            while self._take_requests():
+                self._hand_back([output for output in self._engine.step() if output.finished])
+        except BaseException:
+            logger.critical("the engine of %s died; its process ends and Ray starts another", self._role.model, exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+
+    def _take_requests(self) -> bool:
+        """Move what has arrived into the engine, waiting when there is nothing else to do; False when the engine is closed."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._engine.has_unfinished_requests())
+            except queue.Empty:
+                return True
+            if message is None:
+                return False
+            if isinstance(message, _Request):
+                self._add(message)
+            else:
+                self._abort(message)
+
+    def _add(self, request: _Request) -> None:
+        request_id = str(self._num_requests)
+        self._num_requests += 1
+        try:
+            self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": request.input_ids}, request.params)
+        except ValueError as error:
+            reason = RequestError(f"vLLM refuses the request: {' '.join(str(error).split())}")
+            request.loop.call_soon_threadsafe(_fail, request.future, reason)
+            return
+        self._running[request_id] = request
+
+    def _abort(self, future: "asyncio.Future[Generation]") -> None:
+        for request_id, request in list(self._running.items()):
+            if request.future is future:
+                del self._running[request_id]
+                self._engine.abort_request([request_id])
+
+    def _hand_back(self, outputs: Sequence["RequestOutput"]) -> None:
+        """Resolve the futures of finished requests, with one wake-up per loop and step."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Generation], RequestOutput]]] = {}
+        for output in outputs:
+            request = self._running.pop(output.request_id)
+            by_loop.setdefault(request.loop, []).append((request.future, output))
+        for loop, finished in by_loop.items():
+            loop.call_soon_threadsafe(_resolve, finished)
+
+
+def engine_arguments(role: RoleConfig) -> dict[str, Any]:
+    """vLLM's engine arguments of a role; `role.engine` has the last word, except about running a model's own code.
+
+    Raises ValueError for trust_remote_code.
+    """
+    if role.engine.get("trust_remote_code"):
+        raise ValueError("engine.trust_remote_code is true: a model's own code is never run; convert the model or remove the setting")
+    gpus = role.placement.gpus_per_replica
+    defaults: dict[str, Any] = {
+        "model": role.model,
+        "max_model_len": role.context_length,
+        "max_num_seqs": role.placement.requests_in_flight,
+        "enable_prefix_caching": True,
+        "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
+        "tensor_parallel_size": max(1, gpus),
+        "distributed_executor_backend": "mp" if gpus > 1 else None,  # Ray's own leaves placement groups behind (ray#64035)
+        "load_format": "safetensors",  # other formats can run code when loaded
+        "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+    }
+    return {**defaults, **role.engine}
+
+
+def cpu_cache_bytes(role: RoleConfig) -> int:
+    """Memory for keys and values on a CPU: what all requests together can fill, at most 1 GiB.
+
+    vLLM fills the cache with zeros at the start, which takes seconds for each GiB; engine.kv_cache_memory_bytes has the last word.
+    """
+    file = Path(role.model) / "config.json"
+    shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not shape.keys() >= {"num_hidden_layers", "num_key_value_heads", "head_dim"}:
+        return MAX_CPU_CACHE_BYTES
+    # keys and values, 2 bytes each
+    bytes_per_token: int = 2 * 2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    return min(MAX_CPU_CACHE_BYTES, bytes_per_token * role.context_length * (role.placement.requests_in_flight + 1))
+
+
+def set_environment(on_cpu: bool) -> None:
+    """Defaults that vLLM and torch read when they are imported; what is set already stays."""
+    for name, value in {**ENGINE_ENVIRONMENT, **(CPU_ENVIRONMENT if on_cpu else {})}.items():
+        os.environ.setdefault(name, value)
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError("vLLM is not installed; install the extra `cpu` or `gpu` of this project on every node")
+
+
+def _start_engine(role: RoleConfig) -> "LLMEngine":
+    """Import vLLM and load the model, without the garbage collector, which would walk a million imported objects again and again."""
+    set_environment(on_cpu=role.placement.gpus_per_replica == 0)
+    gc.disable()
+    try:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        gc.freeze()
+        return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)))
+    finally:
+        gc.enable()
+
+
+def _fail(future: "asyncio.Future[Generation]", error: RequestError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _resolve(finished: Sequence[tuple["asyncio.Future[Generation]", "RequestOutput"]]) -> None:
+    for future, output in finished:
+        if future.done():
+            continue
+        completion = output.outputs[0]
+        if completion.finish_reason not in FINISH_REASONS:
+            future.set_exception(RequestError(f"vLLM ended the request with {completion.finish_reason!r}"))
+            continue
+        future.set_result(
+            Generation(
+                text=completion.text,
+                num_tokens=len(completion.token_ids),
+                prompt_tokens=len(output.prompt_token_ids or ()),
+                cached_tokens=output.num_cached_tokens or 0,
+                finish_reason=completion.finish_reason,
+            )
+        )

@@ -1,0 +1,187 @@
+"""The generation pipeline on a local Ray: against bare vLLM, through kills and deaths, and with rows that cannot be served."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.chat import Chat
+from cgd_ray.config import Config
+from cgd_ray.generation.pipeline import generate, run_attempts
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.prompts import Prompts
+from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
+from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
+from tests.fakes import FakeEngines
+
+STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
+
+
+def make_config(run_dir: Path, **generation: Any) -> Config:
+    def role(model: str) -> dict[str, Any]:
+        return {
+            "model": model,
+            "context_length": 1024,
+            "sampling": {"max_tokens": 24},
+            # float32: in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
+            "engine": {"dtype": "float32"},
+            "placement": {"cpus_per_replica": 0.5, "requests_in_flight": 32},
+        }
+
+    tree = {"run_dir": str(run_dir), "problems": {"path": "unused"}, "student": role(STUDENT), "teacher": role(TEACHER)}
+    return Config.model_validate({**tree, "generation": generation})
+
+
+def write_problems(run: RunDir, questions: list[str]) -> None:
+    rest = {"reference_answer": None, "reference_solution": None, "error": None}
+    rows = [{"problem_id": f"p{index}", "question": question, **rest} for index, question in enumerate(questions)]
+    write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
+
+
+def read_records(directory: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(part) for part in manifest_parts(directory)])
+
+
+def assert_exactly_once(run: RunDir) -> None:
+    ids = read_records(run.records)["record_id"].to_pylist()
+    assert sorted(ids) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
+
+
+BARE_VLLM = """
+import json, sys
+from cgd_ray.generation.vllm_engine import set_environment
+set_environment(on_cpu=True)
+from vllm import LLM, SamplingParams
+if __name__ == "__main__":
+    job = json.load(sys.stdin)
+    llm = LLM(job["model"], dtype="float32", enforce_eager=True, max_model_len=1024)
+    outputs = llm.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], SamplingParams(temperature=0, max_tokens=24))
+    print("RESULT", json.dumps([output.outputs[0].text for output in outputs]))
+"""
+
+
+def bare_vllm(model: str, prompts: list[list[int]]) -> list[str]:
+    job = json.dumps({"model": model, "prompts": prompts})
+    done = subprocess.run([sys.executable, "-c", BARE_VLLM], input=job, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    texts: list[str] = json.loads(line.removeprefix("RESULT "))
+    return texts
+
+
+def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_an_over_long_row_fails_alone(tmp_path: Path, ray_local: Any) -> None:
+    questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(50)]
+    run, config, prompts = RunDir(tmp_path), make_config(tmp_path), Prompts()
+    write_problems(run, [*questions, "very " * 2_000])
+    manifest = generate(config, run)
+    assert (manifest["rows"], manifest["failed"]) == (51, 1)
+    table = read_records(run.records)
+    assert table.schema.equals(RECORD_SCHEMA)
+    failed = [row for row in table.to_pylist() if row["error"] is not None]
+    assert failed[0]["problem_id"] == "p50"
+    assert "leaves no room in context_length 1,024" in failed[0]["error"]
+
+    rows = [row for row in table.to_pylist() if row["error"] is None]
+    student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
+    assert [row["attempt"] for row in rows] == bare_vllm(
+        STUDENT, [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
+    )
+    critiques = [teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
+    refinements = [teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
+    expected = bare_vllm(TEACHER, critiques + refinements)
+    assert [row["critique"] for row in rows] == expected[: len(rows)]
+    assert [row["refinement"] for row in rows] == expected[len(rows) :]
+    assert sum(row["refinement_cached_tokens"] for row in rows) > 0.5 * sum(row["critique_prompt_tokens"] for row in rows)
+
+
+DRIVER = """
+import sys
+import ray
+from cgd_ray.rundir import RunDir
+from cgd_ray.generation.pipeline import generate
+from tests.fakes import FakeEngines
+from tests.integration.test_generation import make_config
+if __name__ == "__main__":
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    run = RunDir(sys.argv[1])
+    generate(make_config(run.root, batch_size=4, rows_per_block=8), run, engine_factory=FakeEngines(latency_s=0.2))
+"""
+
+
+def start_driver(run: RunDir) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(run.root)], env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_once(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_problems(run, [f"What is {n} + 1?" for n in range(400)])
+    driver = start_driver(run)
+    while len(list(run.generation_checkpoint.glob("*.parquet"))) < 5:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert read_manifest(run.records) is None
+    kept = {file.name: file.stat().st_mtime_ns for file in run.records.glob("*.parquet")}
+
+    assert start_driver(run).wait() == 0
+    assert_exactly_once(run)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert manifest["resumed"] > 0
+    again = {file.name: file.stat().st_mtime_ns for file in run.records.glob("*.parquet")}
+    assert len(kept.items() & again.items()) >= len(kept) - 1  # at most the part that was being written is made again
+
+
+def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
+    write_problems(run, [f"What is {n} + 1?" for n in range(100)])
+    deadly_id = Chat.load(TEACHER).encode("?")[0]
+    engines = FakeEngines(latency_s=0.01, deadly_id=deadly_id, death_certificate=str(tmp_path / "died"))
+    manifest = generate(config, run, engine_factory=engines)
+    assert (tmp_path / "died").exists()
+    assert (manifest["rows"], manifest["failed"]) == (100, 0)
+    assert_exactly_once(run)
+
+
+def test_too_many_failed_rows_end_the_run_with_everything_kept(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path)
+    write_problems(run, [f"What is {n} + 1?" for n in range(18)] + ["very " * 2_000] * 2)
+    for _ in range(2):  # the second time nothing is left to do, and it is still refused
+        with pytest.raises(ValueError, match=r"2 of 20 rows failed: 10.0%.*5.0%.*leaves no room in context_length 1,024"):
+            generate(config, run, engine_factory=FakeEngines())
+        assert_exactly_once(run)
+
+
+def test_a_run_of_other_settings_does_not_mix_with_what_is_there(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path)
+    write_problems(run, ["What is 1 + 1?"])
+    generate(config, run, engine_factory=FakeEngines())
+    other = config.model_copy(update={"student": config.student.model_copy(update={"model": TEACHER})})
+    with pytest.raises(ValueError, match="was made by other models, prompts or sampling"):
+        generate(other, run, engine_factory=FakeEngines())
+
+
+def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_path: Path, ray_local: Any) -> None:
+    import ray
+
+    run, config = RunDir(tmp_path), make_config(tmp_path)
+    write_problems(run, [f"What is {n} + 1?" for n in range(40)])
+    told: list[dict[str, int]] = []
+    run_attempts(config.student, Prompts(), run.work_list, tmp_path / "answers", told.append, engine_factory=FakeEngines())
+    answers = read_records(tmp_path / "answers")
+    assert answers.num_rows == 40
+    assert answers["attempt"].null_count == 0
+    assert told[-1] == {"attempts": 40, "failed": 0, "tokens": 320}
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, "an actor still holds its CPUs"
+        time.sleep(0.1)

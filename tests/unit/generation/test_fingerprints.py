@@ -1,0 +1,81 @@
+"""A fingerprint changes with everything that can change a column, and with nothing else."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgd_ray.config import Config, ProblemsConfig, RoleConfig
+from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, stage_fingerprints
+from cgd_ray.prompts import Prompts
+
+MODELS = Path("examples/tinymath/models")
+
+
+def make_config(**changes: Any) -> Config:
+    tree = {
+        "run_dir": "run",
+        "problems": ProblemsConfig(path="problems.jsonl"),
+        "student": {"model": str(MODELS / "student"), **changes.pop("student", {})},
+        "teacher": {"model": str(MODELS / "teacher"), **changes.pop("teacher", {})},
+        **changes,
+    }
+    return Config.model_validate(tree)
+
+
+BASE = stage_fingerprints(make_config())
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"student": {"sampling": {"temperature": 0.7}}}, {"attempt", "critique", "refinement"}),
+        ({"teacher": {"sampling": {"max_tokens": 9}}}, {"critique", "refinement"}),
+        ({"teacher": {"chat_template_kwargs": {"enable_thinking": True}}}, {"critique", "refinement"}),
+        ({"teacher": {"engine": {"dtype": "float32"}}}, {"critique", "refinement"}),
+        ({"teacher": {"placement": {"max_replicas": 4}}}, set()),
+        ({"run_dir": "elsewhere"}, set()),
+        ({"generation": {"batch_size": 3}}, set()),
+    ],
+)
+def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
+    fingerprints = stage_fingerprints(make_config(**change))
+    assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+@pytest.mark.parametrize(
+    ("template", "changed"),
+    [
+        ("solve: 'Solve {question}'", {"attempt", "critique", "refinement"}),
+        ("critique: 'Judge {question} {attempt}'", {"critique", "refinement"}),
+        ("refine: 'Again.'", {"refinement"}),
+        ("revise: 'Use {critique}'", set()),
+    ],
+)
+def test_wording_changes_the_columns_it_makes(template: str, changed: set[str], tmp_path: Path) -> None:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(template)
+    fingerprints = stage_fingerprints(make_config(prompts=str(path)))
+    assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+def test_weights_config_and_template_are_part_of_a_local_models_identity(tmp_path: Path) -> None:
+    seen = {model_identity(str(MODELS / "student"))}
+    for name in ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json"):
+        copy = tmp_path / name
+        shutil.copytree(MODELS / "student", copy)
+        assert model_identity(str(copy)) in seen  # its place is not
+        with (copy / name).open("r+b") as stream:
+            stream.seek(-1, 2)
+            stream.write(b" ")
+        seen.add(model_identity(str(copy)))
+    assert len(seen) == 5
+
+
+def test_a_hub_model_is_named_with_its_commit_or_said_to_be_unknown() -> None:
+    assert model_identity("some-body/some-model-that-is-not-cached") == "some-body/some-model-that-is-not-cached@unknown"
+
+
+def test_an_evaluated_model_has_the_fingerprint_of_a_student() -> None:
+    assert attempt_fingerprint(RoleConfig(model=str(MODELS / "student")), Prompts()) == BASE["attempt"]
