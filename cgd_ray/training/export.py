@@ -1,0 +1,48 @@
+"""The trained student as a Hugging Face directory: safetensors shards, config, tokenizer, chat template, generation settings.
+
+It appears under its final name at once and complete, with a manifest, or not at all. Both transformers and vLLM load it.
+How to use: `export(weights, model, precision, directory, fingerprint)` on one rank.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cgd_ray.rundir import write_manifest
+from cgd_ray.training.zero import DTYPES
+
+MAX_SHARD_SIZE = "4GB"
+COPIED = ("tokenizer*", "vocab*", "merges*", "special_tokens_map*", "added_tokens*", "chat_template*", "additional_chat_templates/*", "generation_config*")
+
+
+def export(weights: Mapping[str, torch.Tensor], model: str, precision: str, directory: Path, fingerprint: str) -> None:
+    """Write `weights` (names of named_parameters(), a tied one once) as a model of the same kind as `model`."""
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    dtype = DTYPES[precision]
+    with torch.device("meta"):  # the shell has no weights; it knows their names on disk, which are tied, and how to shard them
+        shell = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model), dtype=dtype)
+    converted = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    shell.save_pretrained(temporary, state_dict=converted, max_shard_size=MAX_SHARD_SIZE)
+    _copy_companions(model, temporary)
+    parts = [path for path in temporary.rglob("*") if path.is_file()]
+    write_manifest(temporary, fingerprint, parts, {"precision": precision})
+    shutil.rmtree(directory, ignore_errors=True)
+    temporary.rename(directory)
+
+
+def _copy_companions(model: str, target: Path) -> None:
+    """Copy what is neither weights nor config byte for byte, so that prompts are tokenised as in training."""
+    source = Path(model)
+    if not source.is_dir():
+        from huggingface_hub import snapshot_download
+
+        source = Path(snapshot_download(model, allow_patterns=list(COPIED)))
+    for pattern in COPIED:
+        for path in source.glob(pattern):
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)

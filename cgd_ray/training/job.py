@@ -1,0 +1,36 @@
+"""What a training worker is told: plain strings and numbers, so that it crosses processes and nodes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cgd_ray.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """One training. All paths are on storage that every worker sees."""
+
+    training: dict[str, Any]
+    """The TrainingConfig, dumped."""
+    model: str
+    """Directory or hub name of the initial model."""
+    packed: str
+    """Directory that packing.pack has written."""
+    checkpoints: str
+    """Directory for checkpoints."""
+    metrics: str
+    """File that receives one JSON line per step."""
+    export_to: str
+    """Directory that the trained model is published as."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Environment variables for the workers."""
+
+    def training_config(self) -> TrainingConfig:
+        """The settings, typed again."""
+        return TrainingConfig.model_validate(self.training)
+
+    @property
+    def stopped_file(self) -> Path:
+        """Written when the numbers stop being finite; starting again from a checkpoint would only repeat that."""
+        return Path(self.checkpoints) / "stopped.json"

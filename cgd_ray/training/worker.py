@@ -1,0 +1,30 @@
+"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told of every checkpoint.
+
+Heavy modules are imported after the environment is set, since several of them read it once.
+Used by driver.py as `TorchTrainer(train_loop, train_loop_config=asdict(job))`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cgd_ray.training.job import TrainJob
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """Run on each worker; config is a TrainJob as a dict."""
+    job = TrainJob(**config)
+    os.environ.update(job.environment)
+    import ray.train
+
+    from cgd_ray.training.loop import run_training
+
+    def report(metrics: dict[str, float], checkpoint: Path) -> None:
+        # The checkpoint is on shared storage already; this registers it, and Ray removes old ones.
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+        )
+
+    run_training(job, report)

@@ -1,0 +1,188 @@
+"""DeepSpeed ZeRO: the settings, the engine, its checkpoints and its whole weights; the only file that knows deepspeed.
+
+Stages 0 to 3 train the same numbers; what differs is which of optimizer state, gradients and parameters each rank holds a share of.
+How to use: `engine = build_engine(training, model_path, world_size); engine.step(losses, learning_rate)`.
+"""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cgd_ray.config import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+STATE = "state"  # DeepSpeed's tag: the folder inside a checkpoint that holds its files
+LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
+
+
+def use_accelerator(use_gpu: bool) -> None:
+    """Choose DeepSpeed's accelerator; to be called before anything else here, since importing deepspeed fixes it."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if use_gpu else "cpu")
+    import deepspeed
+
+    # DeepSpeed's calls of torch.distributed are deprecated ones, which would be said on every call.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    # The shared-memory op serves inference only, takes 20 s of g++ on first use, and leaves a lock when a worker dies while building.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def settings(training: TrainingConfig, world_size: int, num_parameters: int, hidden_size: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration."""
+    half = training.precision == "bf16"
+    stage = training.zero_stage
+    zero: dict[str, Any] = {"stage": stage}
+    if stage > 0:
+        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, num_parameters), "overlap_comm": training.use_gpu}
+    if stage == 3:
+        zero["stage3_param_persistence_threshold"] = 10 * hidden_size  # norms and the like stay whole
+    return {
+        "train_micro_batch_size_per_gpu": training.micro_batch_size,
+        "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
+        "gradient_clipping": 0.0 if _is_plain(training) else training.max_grad_norm,
+        "bf16": {"enabled": half},
+        # Micro-batches add up in fp32, or small gradients vanish; DeepSpeed knows this for ZeRO only.
+        "data_types": {"grad_accum_dtype": "fp32"} if half and stage > 0 else {},
+        "zero_optimization": zero,
+        "steps_per_print": None,
+    }
+
+
+class ZeroEngine:
+    """A model under training: DeepSpeed's engine around TargetLoss, with an AdamW of torch's own."""
+
+    def __init__(self, training: TrainingConfig, model: str, world_size: int) -> None:
+        """Load the model on all ranks; torch.distributed is up, and use_accelerator has been called."""
+        import deepspeed
+
+        from cgd_ray.training.loss import TargetLoss
+
+        self._training = training
+        self._world_size = world_size
+        self._plain_norm: torch.Tensor | None = None
+        causal_lm = _load_sharded(training, model) if training.zero_stage == 3 else load_model(training, model)
+        if training.activation_checkpointing:
+            causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+        self._optimizer = _adamw(training, causal_lm)
+        self._engine, *_ = deepspeed.initialize(
+            model=TargetLoss(causal_lm),
+            optimizer=self._optimizer,
+            config=settings(training, world_size, _num_parameters(causal_lm), causal_lm.config.get_text_config().hidden_size),
+            dist_init_required=False,
+        )
+        self._engine.train()
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank's inputs belong."""
+        device: torch.device = self._engine.device
+        return device
+
+    @property
+    def causal_lm(self) -> Any:
+        """The model inside."""
+        return self._engine.module.causal_lm
+
+    def accumulate(self, inputs: dict[str, Any], global_targets: int) -> torch.Tensor:
+        """Forward and backward of one micro-batch; returns its summed loss, detached.
+
+        The step's gradient is that of the mean over all global_targets of the global batch, so each sum is divided by that number, and
+        multiplied by the world size because DeepSpeed averages over ranks.
+        """
+        loss_sum = self._engine(**inputs)
+        self._engine.backward(loss_sum * (self._world_size / global_targets), scale_wrt_gas=False)
+        return loss_sum.detach()
+
+    def end_micro_batch(self, learning_rate: float) -> None:
+        """Count the micro-batch; after the last one of a step, clip and update at this rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        if _is_plain(self._training) and self._engine.is_gradient_accumulation_boundary():
+            self._plain_norm = torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), self._training.max_grad_norm)
+        self._engine.step()
+
+    def grad_norm(self) -> float:
+        """Norm of the last step's gradients over all ranks, before clipping."""
+        return float(self._plain_norm if _is_plain(self._training) else self._engine.get_global_grad_norm())
+
+    def save(self, directory: Path) -> None:
+        """Write this rank's share of the training state; a collective."""
+        self._engine.save_checkpoint(str(directory), tag=STATE, save_latest=False)
+
+    def load(self, directory: Path) -> None:
+        """Restore what save wrote, at the same world size; a collective. The files are pickles: verify their hashes first."""
+        path, _ = self._engine.load_checkpoint(str(directory), tag=STATE)
+        if path is None:
+            raise ValueError(f"checkpoint {directory} holds no state that DeepSpeed can load; remove it to resume from the one before")
+
+    def whole_weights(self) -> dict[str, torch.Tensor] | None:
+        """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""
+        from deepspeed import zero
+
+        is_first = torch.distributed.get_rank() == 0
+        weights: dict[str, torch.Tensor] = {}
+        for name, parameter in self.causal_lm.named_parameters():  # names a tied parameter once
+            with zero.GatheredParameters(parameter, enabled=hasattr(parameter, "ds_id")):
+                if is_first:
+                    weights[name] = parameter.detach().to("cpu", copy=True)
+        saved = self.causal_lm.state_dict().keys()  # leaves out buffers that are recomputed, such as rotary frequencies
+        weights |= {name: buffer.to("cpu", copy=True) for name, buffer in self.causal_lm.named_buffers() if name in saved}
+        return weights if is_first else None
+
+
+def _is_plain(training: TrainingConfig) -> bool:
+    """Whether DeepSpeed leaves the optimizer as it is; it then clips without telling the norm, so that is done here."""
+    return training.zero_stage == 0 and training.precision == "fp32"
+
+
+def load_model(training: TrainingConfig, model: str) -> Any:
+    """The causal language model with the attention that packed rows need, in the precision of the training."""
+    from transformers import AutoModelForCausalLM
+
+    from cgd_ray.training.attention import PACKED_ATTENTION
+
+    return AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=PACKED_ATTENTION)
+
+
+def _load_sharded(training: TrainingConfig, model: str) -> Any:
+    """The model with every parameter split over the ranks from the start: only rank 0 ever holds it whole, in host memory."""
+    from deepspeed import zero
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    from cgd_ray.training.attention import PACKED_ATTENTION
+
+    config = AutoConfig.from_pretrained(model)
+    plain = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": training.precision == "bf16"}}
+    with zero.Init(config_dict_or_path=plain), no_init_weights():
+        sharded = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=DTYPES[training.precision])
+    sharded.tie_weights()  # no_init_weights leaves this out as well
+    whole = dict(load_model(training, model).named_parameters()) if torch.distributed.get_rank() == 0 else {}
+    for name, parameter in sharded.named_parameters():
+        with zero.GatheredParameters(parameter, modifier_rank=0), torch.no_grad():
+            if whole:
+                parameter.copy_(whole[name])
+    return sharded
+
+
+def _adamw(training: TrainingConfig, causal_lm: Any) -> torch.optim.Optimizer:
+    """Matrices decay, vectors (norms, biases) do not. ZeRO-3 shows every parameter as empty, hence ds_shape."""
+    parameters = [parameter for parameter in causal_lm.parameters() if parameter.requires_grad]
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for parameter in parameters:
+        groups[len(getattr(parameter, "ds_shape", parameter.shape)) > 1].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "weight_decay": training.weight_decay if decays else 0.0} for decays, members in groups.items() if members],
+        lr=training.learning_rate,
+        betas=training.betas,
+        fused=True,
+    )
+
+
+def _num_parameters(causal_lm: Any) -> int:
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in causal_lm.parameters())
