@@ -1,0 +1,1 @@
+"""Evaluation: the model answers the problem alone, without a critique."""
