@@ -109,7 +109,8 @@ class Chat:
         key = (tuple(roles), invite)
         if key not in self._scaffolds:
             self._scaffolds[key] = [
-                list(self.tokenizer.encode(piece, add_special_tokens=False)) if piece else [] for piece in self._template_pieces(roles, invite)
+                list(self.tokenizer.encode(piece, add_special_tokens=False)) if piece else []
+                for piece in self._template_pieces(roles, invite)
             ]
         return self._scaffolds[key]
 
@@ -121,7 +122,9 @@ class Chat:
         for mark in marks:
             before, found, rest = rest.partition(mark)
             if not found or mark in rest:
-                raise ValueError(f"chat template of {self.tokenizer.name_or_path} drops or repeats a message of roles {list(roles)}; use another template")
+                raise ValueError(
+                    f"chat template of {self.tokenizer.name_or_path} drops or repeats a message ({list(roles)}); use another one"
+                )
             pieces.append(before)
         return [*pieces, rest]
 

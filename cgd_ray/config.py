@@ -19,7 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
-EXECUTION_ONLY = ("run_dir", "cluster", "student.placement", "teacher.placement", "generation.rows_per_block", "generation.batch_size")
+EXECUTION_ONLY = (
+    "run_dir",
+    "cluster",
+    "student.placement",
+    "teacher.placement",
+    "generation.rows_per_block",
+    "generation.batch_size",
+    "generation.max_failed_fraction",
+    "training.cpus_per_worker",
+    "training.checkpoint_every_steps",
+    "training.max_failures",
+)
 """Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
 
 
@@ -142,7 +153,7 @@ class SelectionConfig(Settings):
     """Which records may be trained on."""
 
     keep: Literal["all", "repaired", "verified"] = "all"
-    """all: every sound record, as published; repaired: the attempt grades wrong and the refinement right; verified: the refinement grades right."""
+    """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
@@ -220,7 +231,7 @@ class ClusterConfig(Settings):
     """The Ray cluster."""
 
     address: str | None = None
-    """Address of a running cluster; null uses RAY_ADDRESS, the job's own cluster, or starts Ray on this machine."""
+    """Address of a running cluster, or auto for the one on this machine; null takes RAY_ADDRESS (a Ray job has it) or starts Ray here."""
     num_cpus: Count | None = None
     """Logical CPUs when Ray is started on this machine; null takes the real number."""
 
@@ -236,6 +247,8 @@ class Config(Settings):
     """The model that attempts, and that is trained."""
     teacher: RoleConfig
     """The model that critiques and refines."""
+    records: str | None = None
+    """Directory with the finished records of another run (RUN_DIR/records): they are selected and trained on, none are generated."""
     prompts: str | None = None
     """YAML file that overrides any wording of cgd_ray/prompts.py; null keeps the defaults."""
     generation: GenerationConfig = GenerationConfig()
@@ -363,8 +376,7 @@ def _with_absolute_paths(config: Config) -> Config:
         "student": role(config.student),
         "teacher": role(config.teacher),
     }
-    if config.prompts is not None:
-        update["prompts"] = str(Path(config.prompts).absolute())
+    update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
     if config.evaluation is not None:
         update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
     return config.model_copy(update=update)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 PLAIN_INTERVAL_S = 10.0  # between lines where there is no terminal
+NAME_WIDTH = 16
 
 
 class Bar:
@@ -26,6 +27,7 @@ class Bar:
         self._console, self._name, self._total, self._unit, self._drawn = console, name, total, unit, drawn
         self._task = drawn.add_task(name, total=total, note="", rate="") if drawn else None
         self._started = self._printed = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first units were done, and how many: a rate without the start-up
         self.done = 0
 
     def advance(self, count: int, note: str = "") -> None:
@@ -35,25 +37,30 @@ class Bar:
     def update(self, done: int, note: str = "") -> None:
         """Set how many units are done, with a few words on the state."""
         self.done = done
+        if done and self._first is None:
+            self._first = (time.monotonic(), done)
         if self._drawn is not None and self._task is not None:
             self._drawn.update(self._task, completed=done, note=note, rate=f"{self._rate():.1f} {self._unit}/s")
         elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
             self._printed = time.monotonic()
-            self._console.print(f"{self._name:<12} {done}/{self._total} {self._unit}, {self._rate():.1f}/s, {self._remaining()} {note}".rstrip())
+            words = [f"{self._name:<{NAME_WIDTH}} {done:,}/{self._total:,} {self._unit}", *self._speed(), note]
+            self._console.print(", ".join(word for word in words if word), markup=False)
 
     def close(self) -> None:
-        """Print what the stage did, and how fast."""
+        """Print what the stage did, and how long it took."""
         seconds = time.monotonic() - self._started
         if self._drawn is None:
-            self._console.print(f"{self._name:<12} {self.done}/{self._total} {self._unit} in {seconds:.0f} s")
+            self._console.print(f"{self._name:<{NAME_WIDTH}} {self.done:,}/{self._total:,} {self._unit} in {seconds:.0f} s", markup=False)
 
     def _rate(self) -> float:
-        return self.done / max(time.monotonic() - self._started, 1e-9)
+        """Units per second since the first ones were done; 0 before there is a second look."""
+        if self._first is None or self.done == self._first[1]:
+            return 0.0
+        return (self.done - self._first[1]) / (time.monotonic() - self._first[0])
 
-    def _remaining(self) -> str:
-        if not self.done:
-            return "starting"
-        return f"ETA {(self._total - self.done) / self._rate():.0f} s"
+    def _speed(self) -> list[str]:
+        rate = self._rate()
+        return [f"{rate:.1f}/s", f"ETA {(self._total - self.done) / rate:.0f} s"] if rate else []
 
 
 class Screen:
@@ -95,7 +102,7 @@ class Screen:
             bar.close()
             return
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),

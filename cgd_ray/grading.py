@@ -23,7 +23,9 @@ class Grader:
 
     def __init__(self, timeout_s: float, num_workers: int | None = None) -> None:
         self._timeout_s = timeout_s
-        self._pool = ProcessPool(max_workers=num_workers or min(8, os.cpu_count() or 1), initializer=_start_worker, context=get_context("spawn"))
+        self._pool = ProcessPool(
+            max_workers=num_workers or min(8, os.cpu_count() or 1), initializer=_start_worker, context=get_context("spawn")
+        )
 
     def __enter__(self) -> "Grader":
         return self

@@ -34,7 +34,8 @@ def check_cluster(config: Config, resources: Mapping[str, float]) -> None:
     for phase, cpus, gpus in _demands(config):
         for kind, wanted, present in (("GPU", gpus, resources.get("GPU", 0)), ("CPU", cpus, resources.get("CPU", 0))):
             if wanted > present:
-                raise ValueError(f"{phase} needs {wanted:g} {kind}s ({_arithmetic(config, phase, kind)}), the cluster has {present:g}; lower them or add nodes")
+                arithmetic = _arithmetic(config, phase, kind)
+                raise ValueError(f"{phase} needs {wanted:g} {kind}s ({arithmetic}), the cluster has {present:g}; lower them or add nodes")
 
 
 def _check_model_files(name: str, model: str) -> None:
@@ -56,7 +57,7 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
     needed = len(chat.prompt(messages).input_ids) + 1
     if needed > role.context_length:
         raise ValueError(
-            f"{name}.context_length {role.context_length} is too small: the shortest problem's prompt and one token are {needed} tokens; raise it"
+            f"{name}.context_length {role.context_length} is too small: the shortest problem's prompt and one token make {needed}; raise it"
         )
     limit = getattr(chat.tokenizer, "model_max_length", role.context_length)
     if role.context_length > limit:

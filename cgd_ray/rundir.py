@@ -1,7 +1,7 @@
 """Every path of a run, and how files become visible: written aside, fsynced, renamed, then named in a manifest with their hashes.
 
 A stage is finished when its manifest is there; readers trust only manifests, so a killed writer leaves nothing that is taken for
-data. How to use: `run = RunDir(config.run_dir); run.claim(config)`.
+data. How to use: `run = RunDir(config.run_dir); run.check(config); run.claim(config)`.
 """
 
 import hashlib
@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cgd_ray.config import Config, differing_settings, to_yaml
+from cgd_ray.config import Config, differing_settings
+from cgd_ray.prompts import load_prompts
 
 
 class RunDir:
@@ -23,9 +25,12 @@ class RunDir:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.config = self.root / "config.yaml"
+        self.prompts = self.root / "prompts.yaml"
         self.summary = self.root / "summary.json"
         self.logs = self.root / "logs"
+        self.seconds = self.root / "seconds.json"
         self.work_list = self.root / "work" / "work_list.parquet"
+        self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
         self.generation_checkpoint = self.root / "work" / "checkpoint"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
@@ -33,14 +38,15 @@ class RunDir:
         self.packed = self.root / "training" / "packed"
         self.checkpoints = self.root / "training" / "checkpoints"
         self.metrics = self.root / "training" / "metrics.jsonl"
+        self.training_report = self.root / "training" / "report.json"
         self.model = self.root / "model"
 
     def evaluation(self, name: str) -> Path:
         """Directory with the answers and the report of one evaluated model, `base` or `trained`."""
         return self.root / "evaluation" / name
 
-    def claim(self, config: Config) -> None:
-        """Make the directory this config's own, or raise ValueError when it is unwritable or belongs to another config."""
+    def check(self, config: Config) -> None:
+        """Raise ValueError when the directory is unwritable or belongs to another config; writes nothing but the empty log directory."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"
@@ -48,16 +54,23 @@ class RunDir:
             probe.unlink()
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
-        if not self.config.exists():
-            with atomic_write(self.config) as temporary:
-                temporary.write_text(to_yaml(config), encoding="utf-8")
-            return
-        theirs = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        differences = differing_settings(theirs, config.model_dump(mode="json"))
-        if differences:
-            key, old, new = differences[0]
-            more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-            raise ValueError(f"run_dir {self.root} belongs to another config: {key} was {old!r} and is {new!r}{more}; choose another run_dir")
+        for path, mine in self._identity(config).items():
+            theirs = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else mine
+            if differences := differing_settings(theirs, mine):
+                key, old, new = differences[0]
+                more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+                what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
+                raise ValueError(f"run_dir {self.root} belongs to another config: {what}; choose another run_dir")
+
+    def claim(self, config: Config) -> None:
+        """Make the directory this config's own, which `check` has allowed: the resolved config and wording are written into it."""
+        for path, content in self._identity(config).items():
+            with atomic_write(path) as temporary:
+                temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def _identity(self, config: Config) -> dict[Path, dict[str, Any]]:
+        """What makes a run this run: each file's content."""
+        return {self.config: config.model_dump(mode="json"), self.prompts: asdict(load_prompts(config.prompts))}
 
 
 @contextmanager
@@ -80,18 +93,27 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, or None when there is none yet."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
-    entries = [{"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)} for part in sorted(parts)]
+    entries = [
+        {"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)} for part in sorted(parts)
+    ]
     write_json(directory / "manifest.json", {"fingerprint": fingerprint, "parts": entries, **details})
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a finished stage, or None when the stage is unfinished. Raises ValueError when a named part is gone or changed in size."""
-    path = directory / "manifest.json"
-    if not path.exists():
+    """The manifest of a finished stage, or None when it is unfinished. Raises ValueError when a named part is gone or changed in size."""
+    manifest = read_json(directory / "manifest.json")
+    if manifest is None:
         return None
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for part in manifest["parts"]:
         file = directory / part["path"]
         size = file.stat().st_size if file.exists() else None

@@ -21,7 +21,9 @@ from cgd_ray.prompts import load_prompts
 from cgd_ray.rundir import RunDir, atomic_write, manifest_parts, read_manifest, write_json, write_manifest
 
 
-def evaluate(config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: Callable[[dict[str, int]], None]) -> dict[str, Any]:
+def evaluate(
+    config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: Callable[[dict[str, int]], None]
+) -> dict[str, Any]:
     """Answer the work list with `model` in the student's place and return the report, which is also written as report.json."""
     assert config.evaluation is not None, "the caller skips the evaluation when none is configured"
     started = time.monotonic()

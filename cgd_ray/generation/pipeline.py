@@ -101,14 +101,14 @@ def run_attempts(
 
 def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None) -> dict[str, Any]:
     """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
-    fingerprint = short_hash(json.dumps(plan.fingerprints))
+    fingerprint = _fingerprint(plan.fingerprints)
     manifest = read_manifest(flow.output)
     if manifest is not None:
-        _check_fingerprint(flow, manifest["fingerprint"], fingerprint)
+        _check_fingerprint(flow.output, manifest["fingerprint"], fingerprint)
         return manifest
     begun = flow.checkpoint.with_name(f"{flow.checkpoint.name}_fingerprint.json")
     if begun.exists():
-        _check_fingerprint(flow, json.loads(begun.read_text(encoding="utf-8"))["fingerprint"], fingerprint)
+        _check_fingerprint(flow.output, json.loads(begun.read_text(encoding="utf-8"))["fingerprint"], fingerprint)
     write_json(begun, {"fingerprint": fingerprint})
     started = time.monotonic()
     resumed = len(flow.finished_ids())
@@ -142,10 +142,22 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
     return {"rows": rows.num_rows, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": tokens}
 
 
-def _check_fingerprint(flow: Dataflow, theirs: str, ours: str) -> None:
+def check_records(config: Config, records: Path) -> None:
+    """Raise ValueError when finished records were made by other models, prompts or sampling, or when too many of them failed."""
+    manifest = read_manifest(records)
+    if manifest is not None:
+        _check_fingerprint(records, manifest["fingerprint"], _fingerprint(stage_fingerprints(config)))
+        _check_failures(manifest, config.generation.max_failed_fraction, records)
+
+
+def _fingerprint(fingerprints: Mapping[Stage, str]) -> str:
+    return short_hash(json.dumps(fingerprints))
+
+
+def _check_fingerprint(output: Path, theirs: str, ours: str) -> None:
     if theirs != ours:
         raise ValueError(
-            f"{flow.output} was made by other models, prompts or sampling (fingerprint {theirs}, now {ours}); choose another run_dir"
+            f"{output} was made by other models, prompts or sampling (fingerprint {theirs}, now {ours}); choose another run_dir"
         )
 
 

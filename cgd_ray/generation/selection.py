@@ -27,7 +27,11 @@ def select_records(config: SelectionConfig, records: Path, selected: Path, on_pr
     started = time.monotonic()
     counts = _Counts()
     output = selected / "selected.parquet"
-    with Grader(config.grading_timeout_s) as grader, atomic_write(output) as temporary, pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer:
+    with (
+        Grader(config.grading_timeout_s) as grader,
+        atomic_write(output) as temporary,
+        pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer,
+    ):
         for part in manifest_parts(records):
             for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
                 rows = _graded(batch.to_pylist(), grader)

@@ -98,10 +98,8 @@ def _read_data_set(source: ProblemsConfig) -> list[Row]:
     import datasets
 
     try:
-        if Path(source.path).is_dir():
-            loaded = datasets.load_from_disk(source.path)
-        else:
-            loaded = datasets.load_dataset(source.path)
+        load = datasets.load_from_disk if Path(source.path).is_dir() else datasets.load_dataset
+        loaded = load(source.path)
     except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
         raise ValueError(f"problems.path {source.path} could not be loaded as a data set: {str(error).splitlines()[0]}") from None
     if isinstance(loaded, datasets.DatasetDict):
@@ -124,10 +122,14 @@ def _problem(source: ProblemsConfig, number: int, row: Row) -> dict[str, str | N
     fields = source.fields
     question = row.get(fields.question)
     if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"{source.path}, row {number}: column {fields.question!r} is {question!r}, not a question; correct or remove the row")
+        raise ValueError(
+            f"{source.path}, row {number}: column {fields.question!r} is {question!r}, not a question; correct or remove the row"
+        )
     problem_id = short_hash(question) if fields.problem_id is None else _text(row.get(fields.problem_id))
     if not problem_id:
-        raise ValueError(f"{source.path}, row {number}: column {fields.problem_id!r} is empty; give it an id or set problems.fields.problem_id to null")
+        raise ValueError(
+            f"{source.path}, row {number}: column {fields.problem_id!r} is empty; give it an id or set problems.fields.problem_id to null"
+        )
     problem = {
         "problem_id": problem_id,
         "question": question,

@@ -23,11 +23,16 @@ def make_work_list(problems: pa.Table, num_samples: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=WORK_SCHEMA)
 
 
+def check_work_list(work: pa.Table, path: Path) -> None:
+    """Raise ValueError when another work list is there: the problems have changed since."""
+    if path.exists() and not pq.read_table(path).equals(work):
+        raise ValueError(f"the problems differ from those in {path}, which this run began with; choose another run_dir")
+
+
 def write_work_list(work: pa.Table, path: Path) -> None:
-    """Publish the work list, or raise ValueError when another one is there already: its problems have changed since."""
+    """Publish the work list unless it is there already. Raises ValueError when another one is."""
+    check_work_list(work, path)
     if path.exists():
-        if not pq.read_table(path).equals(work):
-            raise ValueError(f"the problems differ from those in {path}, which this run began with; choose another run_dir")
         return
     with atomic_write(path) as temporary:
         pq.write_table(work, temporary)

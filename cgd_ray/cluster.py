@@ -1,0 +1,35 @@
+"""The connection to Ray: a cluster that runs already, or one that is started on this machine for this run and stopped after it.
+
+A local one has no dashboard and, as is Ray's default for it, demands a token that Ray makes on first use.
+How to use: `with connected(config.cluster): ...`.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from cgd_ray.config import ClusterConfig
+
+
+@contextmanager
+def connected(cluster: ClusterConfig) -> Iterator[Mapping[str, float]]:
+    """Yield the cluster's resources, as {"CPU": 16.0, "GPU": 2.0, ...}. Raises ValueError when the cluster cannot be reached."""
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default: a warning less
+    import ray
+
+    try:
+        if address is None:
+            ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
+        else:
+            ray.init(address=address, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise ValueError(
+            f"cluster.address {address} cannot be reached ({str(error).splitlines()[0]}); start Ray there or set it to null"
+        ) from None
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()

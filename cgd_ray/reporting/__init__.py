@@ -1,0 +1,1 @@
+"""Seen: what a run did, from its files alone."""

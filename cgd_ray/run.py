@@ -1,0 +1,273 @@
+"""The stages of a run in their order: each is skipped when it is finished, and begun only when what it reads is there.
+
+inputs -> generate -> select -> examples and packing -> train -> evaluate. What can be refused is refused before any engine starts.
+How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a part.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cgd_ray.chat import Chat
+from cgd_ray.cluster import connected
+from cgd_ray.config import Config
+from cgd_ray.console import Bar, Screen
+from cgd_ray.evaluation.evaluate import evaluate
+from cgd_ray.generation.pipeline import check_records, generate
+from cgd_ray.generation.selection import select_records
+from cgd_ray.preflight import check_cluster, check_models
+from cgd_ray.problems.sources import load_problems
+from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
+from cgd_ray.prompts import load_prompts
+from cgd_ray.reporting.summary import closing_rows, summarise
+from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
+from cgd_ray.training.driver import TrainingStoppedError, train
+from cgd_ray.training.examples import make_examples
+from cgd_ray.training.packing import pack
+
+logger = logging.getLogger(__name__)
+
+
+class RefusedError(Exception):
+    """The run cannot work and nothing was begun; the message is one line for the user."""
+
+
+class StageFailedError(Exception):
+    """A stage could not finish; what it made is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a stage works with."""
+
+    config: Config
+    run: RunDir
+    screen: Screen
+    work_lists: Mapping[Path, pa.Table]
+    """Each work list and where it is written."""
+
+    @property
+    def records(self) -> Path:
+        """The records to train on: this run's own, or another's."""
+        return self.run.records if self.config.records is None else Path(self.config.records)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a run."""
+
+    timed_as: str
+    """Name in summary.json's seconds."""
+    is_finished: Callable[[Session], bool]
+    work: Callable[[Session], None]
+
+
+def execute(command: str, config: Config) -> None:
+    """Run what is unfinished of a command's stages, then write summary.json and print the closing table.
+
+    Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that could not finish.
+    """
+    run = RunDir(config.run_dir)
+    with _refusing():
+        run.check(config)
+        work_lists = _make_work_lists(config, run)
+    with Screen(run.logs / "driver.log") as screen:
+        session = Session(config=config, run=run, screen=screen, work_lists=work_lists)
+        with _refusing():
+            pending = _pending(command, session)
+        if pending:
+            _work_off(pending, session)
+        summary = summarise(config, run)
+        write_json(run.summary, summary)
+        screen.table(f"cgd {command}", closing_rows(summary))
+        screen.say(f"summary: {run.summary}")
+        if summary["training"] is not None:
+            screen.say(f"model:   {run.model}")
+
+
+def _make_work_lists(config: Config, run: RunDir) -> dict[Path, pa.Table]:
+    """Read all problems, those of the evaluation too: a wrong column is better found now than after a night of generation."""
+    lists = {run.work_list: make_work_list(load_problems(config.problems), config.generation.num_samples)}
+    if config.evaluation is not None:
+        held_out = load_problems(config.evaluation.problems)
+        lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
+    for path, work in lists.items():
+        check_work_list(work, path)
+    return lists
+
+
+def _pending(command: str, session: Session) -> list[Stage]:
+    """The command's unfinished stages. Raises ValueError when what the first of them reads is not there."""
+    config, run = session.config, session.run
+    if config.records is None:
+        check_records(config, run.records)
+    elif read_manifest(session.records) is None:
+        raise ValueError(
+            f"records {session.records} holds no finished records (no manifest.json); give RUN_DIR/records of a finished generation"
+        )
+    if command == "train" and read_manifest(run.selected) is None:
+        raise ValueError(f"run_dir {run.root} holds no selected records to train on; run `cgd generate` with the same config first")
+    if command == "evaluate" and config.evaluation is None:
+        raise ValueError("evaluation is null, so there is nothing to evaluate; set evaluation.problems")
+    stages = COMMANDS[command]
+    if command == "evaluate" and read_manifest(run.model) is None:
+        session.screen.say(f"there is no trained model in {run.model} yet: only the untrained student is evaluated")
+        stages = (EVALUATE_BASE,)
+    return [stage for stage in stages if not stage.is_finished(session)]
+
+
+def _work_off(pending: Sequence[Stage], session: Session) -> None:
+    config, run, started = session.config, session.run, time.monotonic()
+    session.screen.say("checking the models and starting Ray")
+    with _refusing():
+        check_models(config, session.work_lists[run.work_list])
+        with connected(config.cluster) as resources:
+            check_cluster(config, resources)
+            run.claim(config)
+            for path, work in session.work_lists.items():
+                write_work_list(work, path)
+            _add_seconds(run, "start", started)
+            for stage in pending:
+                _work(stage, session)
+
+
+def _work(stage: Stage, session: Session) -> None:
+    started = time.monotonic()
+    try:
+        with _failing(session.run.logs):
+            stage.work(session)
+    finally:
+        _add_seconds(session.run, stage.timed_as, started)
+
+
+def _generate(session: Session) -> None:
+    config = session.config
+    total = session.work_lists[session.run.work_list].num_rows
+    with session.screen.progress("generate", total, "records") as bar:
+        generate(config, session.run, lambda counts: _show_generation(bar, counts))
+
+
+def _show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
+    bar.update(
+        counts["refinements"] + counts["failed"],
+        f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens']:,} tokens, {counts['failed']:,} failed",
+    )
+
+
+def _select(session: Session) -> None:
+    config, run = session.config, session.run
+    manifest = read_manifest(session.records)
+    assert manifest is not None, "generation is finished, or another run's records were checked"
+    with session.screen.progress("select", manifest["rows"], "records") as bar:
+        select_records(config.selection, session.records, run.selected, bar.advance)
+
+
+def _pack(session: Session) -> None:
+    config, run = session.config, session.run
+    manifest = read_manifest(run.selected)
+    assert manifest is not None, "selection is the stage before"
+    chat = Chat.load(config.student.model, config.student.chat_template_kwargs)
+    with session.screen.progress("prepare", manifest["written"], "records") as bar:
+        make_examples(config.training, chat, load_prompts(config.prompts), run.selected, run.examples, bar.advance)
+    pack(config.training.context_length, run.examples, run.packed)
+
+
+def _train(session: Session) -> None:
+    config, run = session.config, session.run
+    packed = read_manifest(run.packed)
+    assert packed is not None, "packing is the stage before"
+    num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
+    with session.screen.progress("train", num_steps, "steps") as bar:
+        report = train(
+            config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, lambda step: _show_step(bar, step)
+        )
+    write_json(run.training_report, report)
+
+
+def _show_step(bar: Bar, step: Mapping[str, float]) -> None:
+    bar.update(
+        int(step["train/step"]),
+        f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {step['train/tokens_per_s']:,.0f} tokens/s",
+    )
+
+
+def _evaluate(session: Session, name: str, model: str) -> None:
+    total = session.work_lists[session.run.evaluation_work_list].num_rows
+    with session.screen.progress(f"evaluate {name}", total, "answers") as bar:
+        evaluate(
+            session.config,
+            model,
+            name,
+            session.run.evaluation_work_list,
+            session.run,
+            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens']:,} tokens"),
+        )
+
+
+def _is_evaluated(session: Session, name: str) -> bool:
+    return session.config.evaluation is None or read_manifest(session.run.evaluation(name)) is not None
+
+
+GENERATE = Stage(
+    timed_as="generate",
+    is_finished=lambda session: read_manifest(session.records) is not None,
+    work=_generate,
+)
+SELECT = Stage(timed_as="generate", is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)
+PACK = Stage(timed_as="train", is_finished=lambda session: read_manifest(session.run.packed) is not None, work=_pack)
+TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.run.training_report) is not None, work=_train)
+EVALUATE_BASE = Stage(
+    timed_as="evaluate",
+    is_finished=lambda session: _is_evaluated(session, "base"),
+    work=lambda session: _evaluate(session, "base", session.config.student.model),
+)
+EVALUATE_TRAINED = Stage(
+    timed_as="evaluate",
+    is_finished=lambda session: _is_evaluated(session, "trained"),
+    work=lambda session: _evaluate(session, "trained", str(session.run.model)),
+)
+COMMANDS: dict[str, tuple[Stage, ...]] = {
+    "run": (GENERATE, SELECT, PACK, TRAIN, EVALUATE_BASE, EVALUATE_TRAINED),
+    "generate": (GENERATE, SELECT),
+    "train": (PACK, TRAIN),
+    "evaluate": (EVALUATE_BASE, EVALUATE_TRAINED),
+}
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+
+
+@contextmanager
+def _failing(logs: Path) -> Iterator[None]:
+    """Say in one line what a stage died of; what is neither ours nor Ray's to explain rises as it is."""
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    try:
+        yield
+    except (ValueError, TrainingStoppedError) as error:
+        raise StageFailedError(str(error)) from error
+    except (RayError, TrainingFailedError) as error:
+        logger.exception("a stage failed")
+        raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
+
+
+def _last_line(error: Exception) -> str:
+    """Ray's messages are whole tracebacks; their last line says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _add_seconds(run: RunDir, name: str, started: float) -> None:
+    spent = read_json(run.seconds) or {}
+    write_json(run.seconds, {**spent, name: spent.get(name, 0.0) + time.monotonic() - started})

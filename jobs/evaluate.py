@@ -1,0 +1,11 @@
+"""The evaluation of a run as a Ray job, the same as `cgd evaluate`.
+
+`ray job submit --working-dir . -- python jobs/evaluate.py CONFIG [a.b=c ...]`
+"""
+
+import sys
+
+from cgd_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -1,0 +1,11 @@
+"""The generation of a run as a Ray job, the same as `cgd generate`.
+
+`ray job submit --working-dir . -- python jobs/generate.py CONFIG [a.b=c ...]`
+"""
+
+import sys
+
+from cgd_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["generate", *sys.argv[1:]]))
