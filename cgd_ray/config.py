@@ -275,7 +275,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"config {source} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"config {source} is no valid YAML: {_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
     for override in overrides:
@@ -308,12 +308,19 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     *parents, leaf = key.split(".")
     node = tree
     for parent in parents:
-        if node.get(parent) is None:
-            node[parent] = {}
-        node = node[parent]
-        if not isinstance(node, dict):
+        child = {} if node.get(parent) is None else node[parent]
+        if not isinstance(child, dict):
             raise ValueError(f"override {override!r}: {parent} is a value, not a group of settings")
-    node[leaf] = yaml.safe_load(value)
+        node[parent] = dict(child)  # a copy: a YAML anchor makes one mapping the value of several keys
+        node = node[parent]
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {override!r}: the value is no valid YAML ({_one_line(error)}); put it in single quotes") from None
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())
 
 
 def _explain(tree: Any, item: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The generation pipeline on a local Ray: against bare vLLM, through kills and deaths, and with rows that cannot be served."""
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.prompts import Prompts
 from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
+from tests.bare_vllm import bare_vllm
 from tests.fakes import FakeEngines
 
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
@@ -55,27 +55,6 @@ def assert_exactly_once(run: RunDir) -> None:
     assert sorted(ids) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
 
 
-BARE_VLLM = """
-import json, sys
-from cgd_ray.generation.vllm_engine import set_environment
-set_environment(on_cpu=True)
-from vllm import LLM, SamplingParams
-if __name__ == "__main__":
-    job = json.load(sys.stdin)
-    llm = LLM(job["model"], dtype="float32", enforce_eager=True, max_model_len=1024)
-    outputs = llm.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], SamplingParams(temperature=0, max_tokens=24))
-    print("RESULT", json.dumps([output.outputs[0].text for output in outputs]))
-"""
-
-
-def bare_vllm(model: str, prompts: list[list[int]]) -> list[str]:
-    job = json.dumps({"model": model, "prompts": prompts})
-    done = subprocess.run([sys.executable, "-c", BARE_VLLM], input=job, capture_output=True, text=True, check=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    texts: list[str] = json.loads(line.removeprefix("RESULT "))
-    return texts
-
-
 def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_an_over_long_row_fails_alone(tmp_path: Path, ray_local: Any) -> None:
     questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(50)]
     run, config, prompts = RunDir(tmp_path), make_config(tmp_path), Prompts()
@@ -91,11 +70,11 @@ def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_an_over_lon
     rows = [row for row in table.to_pylist() if row["error"] is None]
     student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
     assert [row["attempt"] for row in rows] == bare_vllm(
-        STUDENT, [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
+        STUDENT, [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows], max_tokens=24
     )
     critiques = [teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
     refinements = [teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
-    expected = bare_vllm(TEACHER, critiques + refinements)
+    expected = bare_vllm(TEACHER, critiques + refinements, max_tokens=24)
     assert [row["critique"] for row in rows] == expected[: len(rows)]
     assert [row["refinement"] for row in rows] == expected[len(rows) :]
     assert sum(row["refinement_cached_tokens"] for row in rows) > 0.5 * sum(row["critique_prompt_tokens"] for row in rows)

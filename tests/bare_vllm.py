@@ -1,0 +1,29 @@
+"""vLLM as its own documentation uses it, greedy and in a process of its own: the oracle for what goes through our pipeline."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+
+SCRIPT = """
+import json, sys
+from cgd_ray.generation.vllm_engine import set_environment
+set_environment(on_cpu=True)
+from vllm import LLM, SamplingParams
+if __name__ == "__main__":
+    job = json.load(sys.stdin)
+    llm = LLM(job["model"], dtype="float32", enforce_eager=True, max_model_len=1024, kv_cache_memory_bytes=64 * 2**20)
+    sampling = SamplingParams(temperature=0, max_tokens=job["max_tokens"])
+    outputs = llm.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], sampling)
+    print("RESULT", json.dumps([output.outputs[0].text for output in outputs]))
+"""
+
+
+def bare_vllm(model: str, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    """The model's greedy answers in float32; in bfloat16 a tie between two tokens falls one way or the other with the size of the batch."""
+    job = json.dumps({"model": model, "prompts": list(prompts), "max_tokens": max_tokens})
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=job, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    texts: list[str] = json.loads(line.removeprefix("RESULT "))
+    return texts

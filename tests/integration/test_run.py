@@ -1,0 +1,172 @@
+"""The whole job, for real, as users submit it: a Ray head with a token, `ray job submit`, vLLM, DeepSpeed with two workers, the export."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.chat import Chat
+from cgd_ray.cli import main
+from cgd_ray.prompts import load_prompts
+from cgd_ray.records import SELECTED_SCHEMA
+from tests.bare_vllm import bare_vllm
+
+CONFIG = "jobs/configs/tinymath.yaml"
+# float32: in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
+SETTINGS = ("problems.limit=48", "evaluation.problems.limit=50", "student.engine={dtype: float32}", "training.learning_rate=1e-3")
+RAY = Path(sys.executable).with_name("ray")
+HEAD_START_S = 60
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head of this test's own, with token authentication, and the environment that knows the token."""
+
+    dashboard: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    root = tmp_path_factory.mktemp("head")
+    (root / "token").write_text(secrets.token_hex())
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
+    ports = [free_port() for _ in range(3)]
+    options = ["--port", "--dashboard-port", "--dashboard-agent-listen-port"]
+    arguments = [word for option, port in zip(options, ports, strict=True) for word in (option, str(port))]
+    with (root / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            [RAY, "start", "--head", "--block", "--num-cpus=4", "--include-dashboard=true", *arguments],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        yield Head(dashboard=f"http://127.0.0.1:{ports[1]}", environment=environment)
+        stop(process.pid)
+
+
+def stop(pid: int) -> None:
+    """End a process and what it started; after a job, Ray's own way takes up to a minute."""
+    parent = psutil.Process(pid)
+    for process in [*parent.children(recursive=True), parent]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    parent.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`ray job submit`, again while the head's agent is still starting."""
+    deadline = time.monotonic() + HEAD_START_S
+    while True:
+        command = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
+        done = subprocess.run(command, env=head.environment, capture_output=True, text=True)
+        started = "submitted successfully" in done.stdout + done.stderr
+        if started or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def finished(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory that a submitted job has finished."""
+    run_dir = tmp_path_factory.mktemp("job") / "run"
+    done = submit(head, "jobs/run.py", CONFIG, f"run_dir={run_dir}", *SETTINGS)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "succeeded" in done.stdout + done.stderr
+    return run_dir
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+    return summary
+
+
+def test_the_summary_of_a_submitted_job_adds_up(finished: Path) -> None:
+    summary = read_summary(finished)
+    records, repair, training = summary["records"], summary["repair"], summary["training"]
+    assert summary["problems"] == records["written"] == 48
+    assert records["written"] == records["kept"] + records["failed"] + sum(records["dropped"].values())
+    assert sum(summary["verdicts"].values()) == sum(repair.values()) == records["written"] - records["failed"]
+    assert (training["arm"], training["world_size"], training["zero_stage"]) == ("cgd", 2, 2)
+    assert training["last_loss"] < training["first_loss"]
+    metrics = [json.loads(line) for line in (finished / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["train/step"] for line in metrics] == list(range(1, training["steps"] + 1))
+    assert sum(line["train/target_tokens"] for line in metrics) == training["target_tokens"]
+    for name in ("base", "trained"):
+        assert summary["evaluation"][name]["num_problems"] == 50
+        graded = pq.read_table(finished / "evaluation" / name / "graded.parquet")
+        assert summary["evaluation"][name]["pass@1"] == pytest.approx(sum(graded["correct"].to_pylist()) / 50)
+    assert summary["seconds"]["total"] >= sum(summary["seconds"][name] for name in ("generate", "train", "evaluate")) - 0.5
+
+
+def test_records_carry_what_their_schema_promises(finished: Path) -> None:
+    records = pq.read_table(finished / "selected" / "selected.parquet")
+    assert records.schema.equals(SELECTED_SCHEMA)
+    for stage in ("attempt", "critique", "refinement"):
+        assert len(set(records[f"{stage}_fingerprint"].to_pylist())) == 1
+        assert min(records[f"{stage}_tokens"].to_pylist()) > 0
+
+
+def test_the_same_command_again_repeats_nothing(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def state() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name not in {"summary.json"}}
+
+    before, summary = state(), read_summary(finished)
+    assert main(["run", CONFIG, f"run_dir={finished}", *SETTINGS]) == 0
+    assert state() == before
+    assert read_summary(finished) == summary
+    assert "pass@1 after" in capfd.readouterr().out
+
+
+def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_the_pipeline(finished: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, prompts = finished / "model", load_prompts(str(finished / "prompts.yaml"))
+    chat = Chat.load(str(model))
+    answers = pq.read_table(finished / "evaluation" / "trained" / "graded.parquet").to_pylist()
+    inputs = [chat.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in answers]
+    assert len(inputs) == 50
+    assert [row["attempt"] for row in answers] == bare_vllm(str(model), inputs, max_tokens=128)
+
+    causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    for row, input_ids in zip(answers[:8], inputs[:8], strict=True):
+        output = causal_lm.generate(torch.tensor([input_ids]), max_new_tokens=128, do_sample=False)[0, len(input_ids) :]
+        assert chat.tokenizer.decode(output, skip_special_tokens=True) == row["attempt"]
+
+
+def test_other_records_train_another_arm_without_generating(finished: Path, tmp_path: Path) -> None:
+    settings = (f"run_dir={tmp_path / 'cft'}", f"records={finished / 'records'}", "training.arm=cft", *SETTINGS, "evaluation=null")
+    done = subprocess.run([sys.executable, "-m", "cgd_ray.cli", "run", CONFIG, *settings], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(tmp_path / "cft")
+    assert summary["training"]["arm"] == "cft"
+    assert summary["evaluation"] == {"base": None, "trained": None}
+    assert not (tmp_path / "cft" / "records").exists()
+
+
+def test_the_jobs_api_refuses_whoever_has_no_token(head: Head, finished: Path) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{head.dashboard}/api/jobs/")  # noqa: S310
+    assert refused.value.code == 401

@@ -1,0 +1,157 @@
+"""The command line refuses what cannot work before anything begins: exit code 2, one line that names the cause, nothing written."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cgd_ray.cli import main
+from tests.builders import tiny_model
+
+QUESTIONS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(3)]
+
+
+class Job:
+    """A config that would work, in a directory of its own, to be spoiled by one change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run_dir = root / "run"
+        self.model = tiny_model(root / "model")
+        self.problems = root / "problems.jsonl"
+        self.write(QUESTIONS)
+        role = {"model": str(self.model), "context_length": 512, "sampling": {"max_tokens": 8}}
+        source = {"path": str(self.problems), "fields": {"reference_answer": "answer"}}
+        tree = {"run_dir": str(self.run_dir), "problems": source, "student": role, "teacher": role, "training": {"global_batch_size": 1}}
+        self.config = root / "config.yaml"
+        self.config.write_text(yaml.safe_dump(tree))
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        self.problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(self, *overrides: str, command: str = "run") -> int:
+        return main([command, str(self.config), *overrides])
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def remove_template(job: Job) -> None:
+    (job.model / "chat_template.jinja").unlink()
+
+
+def remove_tokenizer(job: Job) -> None:
+    for file in job.model.glob("tokenizer*"):
+        file.unlink()
+
+
+def add_remote_code(job: Job) -> None:
+    config = json.loads((job.model / "config.json").read_text())
+    (job.model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.py"}}))
+
+
+def block_run_dir(job: Job) -> None:
+    job.run_dir.write_text("a file, where a directory should be made")
+
+
+SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
+    "missing file": (lambda job: job.problems.unlink(), [], "problems.jsonl does not exist; check problems.path"),
+    "wrong column": (lambda job: None, ["problems.fields.question=qestion"], "'qestion', which .* lacks; did you mean 'question'"),
+    "duplicate questions": (lambda job: job.write([*QUESTIONS, QUESTIONS[0]]), [], "rows 1 and 4 have the same question; remove one"),
+    "duplicate ids": (
+        lambda job: job.write([{**row, "id": 7} for row in QUESTIONS]),
+        ["problems.fields.problem_id=id"],
+        "rows 1 and 2 have the same id '7'; remove one",
+    ),
+    "empty question": (lambda job: job.write([*QUESTIONS, {"question": " "}]), [], "row 4: column 'question' is ' '"),
+    "no problems": (lambda job: job.write([]), [], "holds no problems"),
+    "broken JSON": (lambda job: job.problems.write_text("{"), [], "row 1: no valid JSON"),
+    "unknown key": (lambda job: None, ["training.lerning_rate=1"], "unknown setting training.lerning_rate; did you mean learning_rate"),
+    "no value": (lambda job: None, ["training.learning_rate"], "'training.learning_rate' is not of the form a.b=c"),
+    "broken YAML": (lambda job: None, ['run_dir="\\s"'], "no valid YAML .*put it in single quotes"),
+    "indivisible batch": (lambda job: None, ["training.num_workers=2"], "global_batch_size 1 is no multiple of .*num_workers 2"),
+    "no chat template": (remove_template, [], "has no chat template; add chat_template.jinja"),
+    "no tokenizer": (remove_tokenizer, [], "has no tokenizer"),
+    "model's own code": (add_remote_code, [], "asks to run its own code"),
+    "no model": (lambda job: shutil.rmtree(job.model), [], "student.model .* does not exist"),
+    "small context": (lambda job: None, ["student.context_length=4"], "student.context_length 4 is too small: .* make [0-9]+; raise it"),
+    "unwritable run directory": (block_run_dir, [], "run_dir .* is not writable"),
+    "wording without its data": (
+        lambda job: (job.root / "words.yaml").write_text("solve: Solve it."),
+        ["prompts=WORDS"],
+        r"template solve lacks \{question\}",
+    ),
+    "nothing to train on yet": (lambda job: None, ["train"], "run `cgd generate` with the same config first"),
+    "nothing to evaluate": (lambda job: None, ["evaluate"], "evaluation is null"),
+    "no such records": (lambda job: None, ["records=/nowhere/records"], "holds no finished records"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(name: str, job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    spoil, overrides, expected = SPOILED[name]
+    spoil(job)
+    command = overrides[0] if overrides and overrides[0] in {"train", "evaluate"} else "run"
+    overrides = [override.replace("WORDS", str(job.root / "words.yaml")) for override in overrides if override != command]
+    assert job.run(*overrides, command=command) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("cgd: ")
+    assert re.search(expected, line), line
+    written = [path for path in job.run_dir.rglob("*") if path.is_file() and path.name != "driver.log"] if job.run_dir.is_dir() else []
+    assert written == []
+
+
+def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job) -> None:
+    overrides = ["teacher.placement.min_replicas=2", "teacher.placement.max_replicas=2", "teacher.placement.gpus_per_replica=4"]
+    command = [sys.executable, "-m", "cgd_ray.cli", "run", str(job.config), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    expected = "generation needs 8 GPUs (student.placement.min_replicas 1 x 0 + teacher.placement.min_replicas 2 x 4), the cluster has 0"
+    assert done.stderr.startswith(f"cgd: {expected}")
+    assert not (job.run_dir / "config.yaml").exists()
+
+
+def test_a_run_directory_of_another_config_is_refused_and_left_as_it_is(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    from cgd_ray.config import load_config
+    from cgd_ray.rundir import RunDir
+
+    run = RunDir(job.run_dir)
+    run.check(load_config(job.config))
+    run.claim(load_config(job.config))
+    before = run.config.read_bytes()
+    assert job.run("training.learning_rate=0.5") == 2
+    assert "config training.learning_rate was 1e-06 and is 0.5; choose another run_dir" in capfd.readouterr().err
+    (job.root / "words.yaml").write_text("revise: 'Look: {critique}'")
+    assert job.run(f"prompts={job.root / 'words.yaml'}") == 2
+    assert "choose another run_dir" in capfd.readouterr().err
+    assert run.config.read_bytes() == before
+
+
+def test_help_and_config_import_nothing_heavy(job: Job) -> None:
+    for arguments in (["--help"], ["config", str(job.config)]):
+        code = (
+            "import sys; from cgd_ray.cli import main\n"
+            f"try: main({arguments!r})\n"
+            "except SystemExit: pass\n"
+            "print('HEAVY', {'torch', 'ray', 'vllm', 'transformers', 'deepspeed', 'pyarrow'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "HEAVY set()"
+
+
+def test_config_prints_a_config_that_resolves_to_the_same(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    assert job.run("training.seed=5", command="config") == 0
+    printed = capfd.readouterr().out
+    assert "# Peak rate." in printed
+    (job.root / "printed.yaml").write_text(printed)
+    assert main(["config", str(job.root / "printed.yaml")]) == 0
+    assert capfd.readouterr().out == printed
