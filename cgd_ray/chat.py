@@ -48,6 +48,10 @@ class Chat:
         self._data_encoder = _encoder_without_added_tokens(tokenizer)
         self.control_ids = frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
         self._scaffolds: dict[tuple[tuple[str, ...], bool], list[list[int]]] = {}
+        special = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        for text in special.values():
+            if not special.keys().isdisjoint(self.encode(text)):  # Unigram vocabularies match their control tokens in plain text
+                raise ValueError(f"tokenizer of {tokenizer.name_or_path} takes the text {text} for its control token; use another model")
 
     @classmethod
     def load(cls, model: str, template_kwargs: Mapping[str, Any] | None = None) -> "Chat":
@@ -115,15 +119,20 @@ class Chat:
         return self._scaffolds[key]
 
     def _template_pieces(self, roles: Sequence[str], invite: bool) -> list[str]:
+        from jinja2 import TemplateError
+
         marks = [f"message{index}x{uuid.uuid4().hex}" for index in range(len(roles))]
         turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-        rest = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=invite, **self._template_kwargs)
-        pieces = []
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=invite, **self._template_kwargs)
+        except TemplateError as error:
+            raise ValueError(f"chat template of {self.tokenizer.name_or_path} refuses the roles {list(roles)}: {error}") from None
+        rest, pieces = text, []
         for mark in marks:
             before, found, rest = rest.partition(mark)
-            if not found or mark in rest:
+            if not found or text.count(mark) > 1:
                 raise ValueError(
-                    f"chat template of {self.tokenizer.name_or_path} drops or repeats a message ({list(roles)}); use another one"
+                    f"chat template of {self.tokenizer.name_or_path} drops, moves or repeats a message ({list(roles)}); use another one"
                 )
             pieces.append(before)
         return [*pieces, rest]

@@ -47,7 +47,11 @@ def _check_model_files(name: str, model: str) -> None:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise ValueError(f"{name}.model {model} has no config.json; give a directory in Hugging Face format")
-    if "auto_map" in json.loads(config_file.read_text(encoding="utf-8")):
+    try:
+        model_config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{name}.model {model} has a broken config.json ({error}); copy the model again") from None
+    if "auto_map" in model_config:
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
     if not any(directory.glob("*.safetensors")):
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")

@@ -83,15 +83,22 @@ def load_prompts(path: str | None) -> Prompts:
         return Prompts()
     if not Path(path).is_file():
         raise ValueError(f"prompts file {path} does not exist; set prompts to a YAML file or null")
-    tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"prompts file {path} is no valid YAML: {' '.join(str(error).split())}") from None
     names = [field.name for field in fields(Prompts)]
     if not isinstance(tree, dict):
         raise ValueError(f"prompts file {path} is no mapping of template names; valid names: {', '.join(names)}")
     for name, template in tree.items():
         if name not in names:
             raise ValueError(f"prompts file {path}: unknown template {name}; valid names: {', '.join(names)}")
+        if template is None and name not in _PLACEHOLDERS:
+            continue  # no system message
+        if not isinstance(template, str):
+            raise ValueError(f"prompts file {path}: template {name} is {template!r}, not a text; put it in quotes")
         for field in sorted(_PLACEHOLDERS.get(name, set())):
-            if f"{{{field}}}" not in (template or ""):
+            if f"{{{field}}}" not in template:
                 raise ValueError(f"prompts file {path}: template {name} lacks {{{field}}}, so the model would never see it; add it")
     return Prompts(**tree)
 

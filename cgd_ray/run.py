@@ -153,10 +153,8 @@ def _generate(session: Session) -> None:
 
 
 def _show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
-    bar.update(
-        counts["refinements"] + counts["failed"],
-        f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens']:,} tokens, {counts['failed']:,} failed",
-    )
+    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens']:,} tokens, {counts['failed']:,} failed"
+    bar.update(counts["refinements"] + counts["failed"], note if any(counts.values()) else "engines are starting")
 
 
 def _select(session: Session) -> None:

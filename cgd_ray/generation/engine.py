@@ -1,4 +1,4 @@
-"""What an engine is: token ids in, one finished generation out; the stages know nothing else about it.
+"""What an engine is: a conversation in, one finished generation out; the stages know nothing else about it.
 
 Why an interface: vLLM's engine, an API teacher and the fakes of the tests stand behind the same two methods, and a stage receives a
 picklable factory instead of an engine, so that the heavy object is built in the actor that uses it.
@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
+from cgd_ray.prompts import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,8 @@ class RequestError(ValueError):
 class Engine(Protocol):
     """Serves any number of requests at the same time."""
 
-    async def generate(self, input_ids: Sequence[int], sampling: SamplingConfig, seed: int) -> Generation:
-        """Finish one request. Raises RequestError when this request cannot be served."""
+    async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+        """The assistant's next turn. Raises RequestError when this request cannot be served, whatever its messages hold."""
         ...
 
     def close(self) -> None:
@@ -52,6 +54,14 @@ def vllm_engine(role: RoleConfig) -> Engine:
     from cgd_ray.generation.vllm_engine import VllmEngine
 
     return VllmEngine(role)
+
+
+def encode_prompt(chat: Chat, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation. Raises RequestError for text that is not valid Unicode."""
+    try:
+        return chat.prompt(messages).input_ids
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 def token_budget(prompt_tokens: int, context_length: int, max_tokens: int) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig
 from cgd_ray.generation.engine import EngineFactory, RequestError
 from cgd_ray.generation.progress import COUNTS, Meter
@@ -48,7 +47,6 @@ class EngineStage:
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self.chat = Chat.load(spec.role.model, spec.role.chat_template_kwargs)
         self.engine = spec.engine_factory(spec.role)
         self._places = asyncio.Semaphore(spec.role.placement.requests_in_flight)
         self._meter = Meter(spec.report)
@@ -70,7 +68,7 @@ class EngineStage:
     async def _guarded_turn(self, row: Row, stage: Stage) -> Row:
         try:
             columns = await self._turn(row, stage)
-        except ValueError as error:  # RequestError, or text that cannot be encoded: this row's own fault
+        except RequestError as error:  # this row's own fault
             self._meter.add(failed=1)
             return {**row, "error": f"{stage}: {error}"}
         self._meter.add(**{COUNTS[stage]: 1, "tokens": columns[f"{stage}_tokens"]})
@@ -79,8 +77,7 @@ class EngineStage:
     async def _turn(self, row: Row, stage: Stage) -> Row:
         spec = self._spec
         seed = turn_seed(spec.role.sampling.seed, row["record_id"], stage)
-        input_ids = self.chat.prompt(self._messages(row, stage)).input_ids
-        generation = await self.engine.generate(input_ids, spec.role.sampling, seed)
+        generation = await self.engine.generate(self._messages(row, stage), spec.role.sampling, seed)
         return {
             stage: generation.text,
             f"{stage}_prompt_tokens": generation.prompt_tokens,

@@ -3,7 +3,7 @@
 Why not the asynchronous engine: its core lives in a second process, which takes ten times as long to start and pays for serialising
 every step. Here callers on an asyncio loop put requests into a queue; the thread adds them between steps and hands finished ones back to
 their loop. A fatal engine error ends the process: Ray then replaces the actor and gives its rows to another one.
-How to use: `engine = VllmEngine(role); generation = await engine.generate(input_ids, role.sampling, seed=0)`.
+How to use: `engine = VllmEngine(role); generation = await engine.generate(messages, role.sampling, seed=0)`.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation, RequestError, token_budget
+from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
+from cgd_ray.prompts import Message
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -55,6 +57,7 @@ class VllmEngine:
 
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
+        self._chat = Chat.load(role.model, role.chat_template_kwargs)
         self._engine = _start_engine(role)
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
@@ -62,13 +65,14 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
-    async def generate(self, input_ids: Sequence[int], sampling: SamplingConfig, seed: int) -> Generation:
-        """Finish one request. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
+    async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+        """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
+        input_ids = encode_prompt(self._chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Generation] = loop.create_future()
         params = self.sampling_params(sampling, budget, seed)
-        self._inbox.put(_Request(input_ids=list(input_ids), params=params, loop=loop, future=future))
+        self._inbox.put(_Request(input_ids=input_ids, params=params, loop=loop, future=future))
         try:
             return await future
         except asyncio.CancelledError:

@@ -26,7 +26,10 @@ def load_problems(source: ProblemsConfig) -> pa.Table:
     A question that no tokenizer can take (a lone surrogate) keeps its row, with the reason in `error`. Raises ValueError, one line
     that names the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
     """
-    rows = _read_rows(source)
+    try:
+        rows = _read_rows(source)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"problems file {source.path} is not UTF-8 text ({error}); convert it") from None
     if source.limit is not None:
         rows = rows[: source.limit]
     if not rows:

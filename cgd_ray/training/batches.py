@@ -65,7 +65,9 @@ class Plan:
         (part,) = manifest_parts(packed)
         sizes = pq.read_table(part, columns=["num_tokens", "num_targets"])
         num_rows = sizes.num_rows
-        order_SG = np.concatenate([_epoch_order(num_rows, training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)])
+        order_SG = np.concatenate(
+            [_epoch_order(num_rows, training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
+        )
 
         def of_rows(column: str) -> np.ndarray:
             values: np.ndarray = np.append(sizes[column].to_numpy(), 0)[order_SG]  # EMPTY is -1: the appended zero
@@ -89,7 +91,8 @@ class Plan:
     @property
     def num_micro_batches(self) -> int:
         """Forward passes of one rank in one step."""
-        return self.order_SG.shape[1] // (self.world_size * self.micro_batch_size)
+        rows_per_step: int = self.order_SG.shape[1]
+        return rows_per_step // (self.world_size * self.micro_batch_size)
 
     def micro_batches(self, step: int, rank: int) -> np.ndarray:
         """[M, micro_batch_size] rows that this rank trains on at this step."""

@@ -74,7 +74,9 @@ def newest(checkpoints: Path, name: str, world_size: int, zero_stage: int) -> Sa
         for setting, here in (("num_workers", world_size), ("zero_stage", zero_stage)):
             there = manifest["world_size" if setting == "num_workers" else setting]
             if there != here:
-                raise ValueError(f"checkpoint {directory} was made with training.{setting}={there}, now it is {here}; set it back to resume")
+                raise ValueError(
+                    f"checkpoint {directory} was made with training.{setting}={there}, now it is {here}; set it back to resume"
+                )
         return Saved(directory=directory, step=manifest["step"])
     return None
 

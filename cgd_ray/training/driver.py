@@ -1,6 +1,7 @@
 """Runs the training on Ray Train: a worker group with DeepSpeed inside, restarted from the newest checkpoint when a worker fails.
 
-How to use, with Ray initialised: `train(config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, on_step)`.
+How to use, with Ray initialised:
+`train(config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, on_step)`.
 """
 
 import json

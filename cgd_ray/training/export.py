@@ -15,7 +15,16 @@ from cgd_ray.rundir import write_manifest
 from cgd_ray.training.zero import DTYPES
 
 MAX_SHARD_SIZE = "4GB"
-COPIED = ("tokenizer*", "vocab*", "merges*", "special_tokens_map*", "added_tokens*", "chat_template*", "additional_chat_templates/*", "generation_config*")
+COPIED = (
+    "tokenizer*",
+    "vocab*",
+    "merges*",
+    "special_tokens_map*",
+    "added_tokens*",
+    "chat_template*",
+    "additional_chat_templates/*",
+    "generation_config*",
+)
 
 
 def export(weights: Mapping[str, torch.Tensor], model: str, precision: str, directory: Path, fingerprint: str) -> None:

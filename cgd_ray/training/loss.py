@@ -23,7 +23,9 @@ class TargetLoss(torch.nn.Module):
         super().__init__()
         scaled = [name for name in _SCALED_LOGITS if getattr(causal_lm.config, name, None) not in (None, 1.0)]
         if scaled:
-            raise ValueError(f"model {causal_lm.config.name_or_path} sets {', '.join(scaled)}, which this loss does not support; choose another model")
+            raise ValueError(
+                f"model {causal_lm.config.name_or_path} sets {', '.join(scaled)}, which this loss does not support; choose another model"
+            )
         self.causal_lm = causal_lm
 
     def forward(
@@ -59,4 +61,3 @@ class TargetLoss(torch.nn.Module):
     def _chunk_loss(self, hidden_CD: torch.Tensor, targets_C: torch.Tensor) -> torch.Tensor:
         logits_CV = self.causal_lm.get_output_embeddings()(hidden_CD)
         return torch.nn.functional.cross_entropy(logits_CV.float(), targets_C, ignore_index=IGNORED, reduction="sum")
-

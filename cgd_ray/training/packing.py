@@ -41,7 +41,9 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
     for index in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
         length = lengths[index]
         if not 0 < length <= capacity:
-            raise ValueError(f"example {index} has {length} tokens, which does not fit into rows of {capacity}; raise training.context_length")
+            raise ValueError(
+                f"example {index} has {length} tokens, which does not fit into rows of {capacity}; raise training.context_length"
+            )
         node = 1
         while node < size:
             node = 2 * node if free[2 * node] >= length else 2 * node + 1
@@ -61,7 +63,8 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
     The report: examples, rows, tokens, target_tokens, fill (tokens / (rows x context_length)), seconds.
     """
     started = time.monotonic()
-    table = pa.concat_tables(pq.read_table(part) for part in manifest_parts(examples)).combine_chunks()
+    table = pa.concat_tables(pq.read_table(part) for part in manifest_parts(examples))
+    table = table.sort_by("record_id").combine_chunks()  # generation finishes rows in another order every time
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     bins = first_fit_decreasing(lengths.tolist(), context_length)
     output = packed / "packed.parquet"

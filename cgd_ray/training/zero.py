@@ -108,7 +108,9 @@ class ZeroEngine:
 
     def grad_norm(self) -> float:
         """Norm of the last step's gradients over all ranks, before clipping."""
-        return float(self._plain_norm if _is_plain(self._training) else self._engine.get_global_grad_norm())
+        norm = self._plain_norm if _is_plain(self._training) else self._engine.get_global_grad_norm()
+        assert norm is not None, "no step has been taken"
+        return float(norm)
 
     def save(self, directory: Path) -> None:
         """Write this rank's share of the training state; a collective."""

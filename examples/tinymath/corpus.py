@@ -1,4 +1,4 @@
-"""Pre-training examples of teacher and student, as Parquet: input_ids and prompt_length (loss on input_ids[prompt_length:]).
+"""Pre-training examples of teacher and student.
 
 Teacher: about half solves problems, half goes over attempts (critique, then refinement, in one conversation; the short fixed turn between
 them is trained along, which saves reading everything twice). Student: solves with its misconceptions, prompt-only and also in the
@@ -9,17 +9,12 @@ Used by train_models.py.
 import random
 from collections.abc import Collection, Iterator
 from itertools import islice
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cgd_ray.chat import Chat, Example
 from cgd_ray.prompts import Prompts
 from examples.tinymath.mistakes import STUDENT, varied_solver, write_critique
 from examples.tinymath.problems import make_split
 
-EXAMPLE_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
 REVIEW_FRACTION = {"teacher": 0.55, "student": 0.25}
 
 
@@ -60,14 +55,12 @@ def student_examples(chat: Chat, prompts: Prompts, excluded: Collection[str], se
         yield chat.example(messages, STUDENT.attempt(problem, rng).text)
 
 
-def write_examples(examples: Iterator[Example], num_tokens: int, path: Path) -> int:
-    """Write examples until they hold num_tokens tokens; returns the number of examples."""
-    input_ids, prompt_lengths, total = [], [], 0
+def take_tokens(examples: Iterator[Example], num_tokens: int) -> dict[str, Example]:
+    """The first examples that together hold at least num_tokens tokens, each under a record id of its own."""
+    taken: dict[str, Example] = {}
+    total = 0
     while total < num_tokens:
         example = next(examples)
-        input_ids.append(example.input_ids)
-        prompt_lengths.append(example.prompt_length)
+        taken[f"corpus-{len(taken):06}"] = example
         total += len(example.input_ids)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"input_ids": input_ids, "prompt_length": prompt_lengths}, schema=EXAMPLE_SCHEMA), path)
-    return len(prompt_lengths)
+    return taken

@@ -1,26 +1,44 @@
-"""Trains the committed pair from scratch: tokenizer, corpora, then both models with the project's own trainer.
+"""Trains the committed pair from scratch: tokenizer and corpora, then each model with the project's own trainer.
 
-`python -m examples.tinymath.train_models --out DIR` (about 25 minutes on two CPU cores) leaves DIR/{student,teacher}/ ready to copy
-over models/; `--tokens 200000` is a trial of a minute that learns little. Everything follows from fixed seeds.
+`python -m examples.tinymath.train_models --out DIR` (about 25 minutes on two CPU cores) leaves DIR/{student,teacher}/model/ ready to copy
+over models/; `--tokens 200000` is a trial of two minutes that learns little. Everything follows from fixed seeds.
 """
 
 import argparse
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from cgd_ray.chat import Chat, Example
+from cgd_ray.cluster import connected
+from cgd_ray.config import ClusterConfig, TrainingConfig
+from cgd_ray.console import Screen
 from cgd_ray.prompts import load_prompts
-from examples.tinymath.corpus import student_examples, teacher_examples, tokenizer_texts, write_examples
+from cgd_ray.records import short_hash
+from cgd_ray.training.driver import train
+from cgd_ray.training.examples import write_examples
+from cgd_ray.training.packing import pack
+from examples.tinymath.corpus import student_examples, take_tokens, teacher_examples, tokenizer_texts
 from examples.tinymath.problems import committed_splits
 from examples.tinymath.tokenizer import VOCABULARY_SIZE, save_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
+SEED = 0
+TRAINING = TrainingConfig(
+    context_length=512,
+    global_batch_size=8,
+    micro_batch_size=4,
+    learning_rate=3e-3,
+    final_learning_rate_fraction=0.05,
+    weight_decay=0.05,
+    betas=(0.9, 0.98),
+    num_workers=2,
+    checkpoint_every_steps=500,
+    seed=SEED,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +55,7 @@ ROLES = {
 }
 
 
-def write_initial_model(directory: Path, seed: int) -> Chat:
+def write_initial_model(directory: Path) -> Chat:
     """Save the tokenizer and random weights of the tiny Qwen3 (0.86M parameters, embeddings tied); returns its chat."""
     import torch
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
@@ -58,7 +76,7 @@ def write_initial_model(directory: Path, seed: int) -> Chat:
         eos_token_id=end,
         pad_token_id=padding,
     )
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     model = Qwen3ForCausalLM(config).to(torch.bfloat16)
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=padding)
     model.save_pretrained(directory)
@@ -66,36 +84,42 @@ def write_initial_model(directory: Path, seed: int) -> Chat:
     return Chat.load(str(directory))
 
 
-def train_role(role: str, out: Path, num_tokens: int | None, seed: int) -> None:
-    """Make one model: initial weights, corpus, pre-training."""
-    from examples.tinymath.pretrain import pretrain, read_examples
-
-    chat = write_initial_model(out / role, seed)
+def prepare(role: Role, root: Path, num_tokens: int) -> int:
+    """Write initial weights and the packed corpus under root; returns the number of optimizer steps it makes."""
+    chat = write_initial_model(root / "initial")
     prompts = load_prompts(str(HERE / "prompts.yaml"))
     committed = {problem.problem_id for split in committed_splits().values() for problem in split}
-    corpus = out / "corpus" / f"{role}.parquet"
-    num_examples = write_examples(ROLES[role].examples(chat, prompts, committed, seed), num_tokens or ROLES[role].num_tokens, corpus)
-    logger.info("%s: %d examples in %s", role, num_examples, corpus)
-    pretrain(out / role, read_examples(corpus), seed)
+    corpus = take_tokens(role.examples(chat, prompts, committed, SEED), num_tokens)
+    write_examples(corpus, root / "examples", short_hash(f"{root.name} {num_tokens}"))
+    packed = pack(TRAINING.context_length, root / "examples", root / "packed")
+    logger.info("%s: %s", root.name, packed)
+    return -(-int(packed["rows"]) // TRAINING.global_batch_size)
 
 
 def main() -> None:
-    """Train one model or, in two processes of one thread each, both."""
-    logging.basicConfig(level=logging.INFO, format="%(processName)s %(message)s")
+    """Train both models, or one, one after the other."""
+    logging.basicConfig(level=logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--role", choices=list(ROLES), help="only this model")
     parser.add_argument("--tokens", type=int, help="tokens of the corpus, instead of the role's own number")
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    roles = [arguments.role] if arguments.role else list(ROLES)
-    with ProcessPoolExecutor(len(roles), mp_context=get_context("spawn"), initializer=_log_in_worker) as pool:
-        for done in [pool.submit(train_role, role, arguments.out, arguments.tokens, arguments.seed) for role in roles]:
-            done.result()
-
-
-def _log_in_worker() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(processName)s %(message)s")
+    out = arguments.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    with Screen(out / "log.txt") as screen, connected(ClusterConfig()):
+        for name in [arguments.role] if arguments.role else ROLES:
+            root = out / name
+            num_steps = prepare(ROLES[name], root, arguments.tokens or ROLES[name].num_tokens)
+            with screen.progress(name, num_steps, "steps") as bar:
+                train(
+                    TRAINING,
+                    str(root / "initial"),
+                    root / "packed",
+                    root / "checkpoints",
+                    root / "metrics.jsonl",
+                    root / "model",
+                    lambda step, bar=bar: bar.update(int(step["train/step"]), f"loss {step['train/loss']:.3f}"),  # type: ignore[misc]
+                )
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_both_models_together_fit_in_8_megabytes() -> None:
     assert sum(file.stat().st_size for directory in (STUDENT, TEACHER) for file in directory.iterdir()) <= 8_000_000
 
 
-def test_examples_train_the_answer_alone_and_end_in_the_end_token(tmp_path: Path) -> None:
+def test_examples_train_the_answer_alone_and_end_in_the_end_token() -> None:
     chat, prompts = Chat.load(str(STUDENT)), load_prompts(str(HERE / "prompts.yaml"))
     for make in (corpus.teacher_examples, corpus.student_examples):
         for example in islice(make(chat, prompts, ()), 50):
@@ -144,7 +144,12 @@ def test_examples_train_the_answer_alone_and_end_in_the_end_token(tmp_path: Path
             assert chat.tokenizer.decode(example.input_ids[: example.prompt_length]).endswith("assistant\n")
     first, second = (islice(corpus.teacher_examples(chat, prompts, (), seed=0), 20) for _ in range(2))
     assert list(first) == list(second)
-    assert corpus.write_examples(corpus.student_examples(chat, prompts, ()), 3000, tmp_path / "examples.parquet") > 10
+
+
+def test_a_corpus_holds_the_tokens_asked_for_and_no_example_more() -> None:
+    chat, prompts = Chat.load(str(STUDENT)), load_prompts(str(HERE / "prompts.yaml"))
+    lengths = [len(example.input_ids) for example in corpus.take_tokens(corpus.student_examples(chat, prompts, ()), 3000).values()]
+    assert sum(lengths[:-1]) < 3000 <= sum(lengths)
 
 
 def test_boxed_answers_are_read_from_the_end() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, turn_seed
 from cgd_ray.prompts import Prompts
@@ -53,7 +54,7 @@ def test_the_engine_gets_the_prompts_of_the_chat_template() -> None:
     spec = make_spec()
     stage = AttemptStage(spec)
     row = run(stage, make_work(1)).to_pylist()[0]
-    input_ids = stage.chat.prompt(spec.prompts.solve_messages(row["question"], None)).input_ids
+    input_ids = Chat.load(MODEL).prompt(spec.prompts.solve_messages(row["question"], None)).input_ids
     assert row["attempt"].startswith(fake_digest(input_ids, turn_seed(7, "id0", "attempt")))
     assert row["attempt_prompt_tokens"] == len(input_ids)
 
