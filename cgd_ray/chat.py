@@ -85,6 +85,11 @@ class Chat:
         except (UnicodeEncodeError, TypeError):
             raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
 
+    def without_end(self, text: str, num_tokens: int) -> str:
+        """The text without its last tokens; cut back to whole characters."""
+        kept = self.encode(text)[:-num_tokens] if num_tokens else self.encode(text)
+        return str(self._data_encoder.decode(kept, skip_special_tokens=False)).rstrip("\ufffd")
+
     def count_control_tokens(self, input_ids: Sequence[int]) -> int:
         """How many of the ids are added or special tokens."""
         return sum(token in self.control_ids for token in input_ids)

@@ -1,7 +1,7 @@
 """`cgd`: parses the command line, loads the config, then imports the stage; nothing heavy is imported before.
 
 `cgd run jobs/configs/tinymath.yaml training.learning_rate=1e-4`; `cgd --help` lists the commands.
-Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted.
+Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted, 143 stopped by SIGTERM.
 """
 
 import argparse
@@ -17,7 +17,7 @@ COMMANDS = {
     "evaluate": "the student before and after, on the problem alone",
     "config": "print the resolved config with each setting's documentation",
 }
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def _run(command: str, config_path: str, overrides: Sequence[str]) -> int:
     if command == "config":
         sys.stdout.write(to_yaml(config, with_docs=True))
         return 0
+    from cgd_ray.generation.draining import StoppedError
     from cgd_ray.run import RefusedError, StageFailedError, execute
 
     try:
@@ -47,6 +48,8 @@ def _run(command: str, config_path: str, overrides: Sequence[str]) -> int:
         return _complain(error, EXIT_REFUSED)
     except StageFailedError as error:
         return _complain(error, EXIT_FAILED)
+    except StoppedError as error:
+        return _complain(error, EXIT_STOPPED)
     return 0
 
 

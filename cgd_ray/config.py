@@ -24,6 +24,11 @@ EXECUTION_ONLY = (
     "cluster",
     "student.placement",
     "teacher.placement",
+    "student.request_timeout_s",
+    "student.stall_timeout_s",
+    "teacher.request_timeout_s",
+    "teacher.stall_timeout_s",
+    "generation.reuse",
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
@@ -109,6 +114,8 @@ class PlacementConfig(Settings):
     """GPUs of one engine = its tensor-parallel size inside one node; 0 runs vLLM's CPU build."""
     accelerator_type: str | None = None
     """Ray accelerator type to ask for, e.g. H100."""
+    label_selector: Mapping[str, str] = Field(default_factory=dict)
+    """Ray node labels to ask for, e.g. {ray.io/market-type: on-demand}."""
     requests_in_flight: Count = 128
     """Requests one engine holds at once."""
 
@@ -117,6 +124,15 @@ class PlacementConfig(Settings):
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}; raise max_replicas")
         return self
+
+
+class ThinkingConfig(Settings):
+    """How a reasoning model marks its thinking."""
+
+    start: str = "<think>"
+    """Begins it; the chat template may have written it already."""
+    end: str = "</think>"
+    """Ends it; the answer follows."""
 
 
 class RoleConfig(Settings):
@@ -134,6 +150,12 @@ class RoleConfig(Settings):
     """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    thinking: ThinkingConfig | None = None
+    """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
+    """Seconds one generation may take before its row fails."""
+    stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
+    """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
 
 
 class GenerationConfig(Settings):
@@ -141,6 +163,10 @@ class GenerationConfig(Settings):
 
     num_samples: Count = 1
     """Attempts per problem; each is a row of its own."""
+    refine_attempts: Count = 1
+    """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
+    reuse: tuple[str, ...] = ()
+    """Finished records of other runs (RUN_DIR/records): columns that this run would make alike are taken from there."""
     rows_per_block: Count = 32
     """Rows per Ray Data block, the unit of durable progress: about what a killed run loses."""
     batch_size: Count = 16
@@ -261,6 +287,16 @@ class Config(Settings):
     """Null skips the evaluation."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray cluster."""
+
+    @model_validator(mode="after")
+    def _repetitions_differ(self) -> "Config":
+        attempts = self.generation.refine_attempts
+        if attempts > 1 and self.teacher.sampling.temperature == 0:
+            raise ValueError(
+                f"generation.refine_attempts {attempts} with teacher.sampling.temperature 0 would repeat one and the same refinement; "
+                "set a temperature, or refine_attempts to 1"
+            )
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -34,6 +34,7 @@ WORK_SCHEMA = pa.schema(
 def _stage_fields(stage: Stage) -> list[pa.Field]:
     return [
         pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage
+        pa.field(f"{stage}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
         pa.field(f"{stage}_prompt_tokens", pa.int32()),
         pa.field(f"{stage}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
         pa.field(f"{stage}_tokens", pa.int32()),  # generated, the end token included
@@ -47,6 +48,7 @@ RECORD_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
         *[field for stage in STAGES for field in _stage_fields(stage)],
+        pa.field("refinement_attempts", pa.int32()),  # how often the refinement was asked for
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
     ]
 )

@@ -18,7 +18,9 @@ from cgd_ray.cluster import connected
 from cgd_ray.config import Config
 from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
+from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
+from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
 from cgd_ray.preflight import check_cluster, check_models
 from cgd_ray.problems.sources import load_problems
@@ -126,7 +128,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     session.screen.say("checking the models and starting Ray")
     with _refusing():
         check_models(config, session.work_lists[run.work_list])
-        with connected(config.cluster) as resources:
+        with connected(config.cluster) as resources, stopped_by_sigterm():
             check_cluster(config, resources)
             run.claim(config)
             for path, work in session.work_lists.items():
@@ -153,8 +155,20 @@ def _generate(session: Session) -> None:
 
 
 def _show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
-    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens']:,} tokens, {counts['failed']:,} failed"
-    bar.update(counts["refinements"] + counts["failed"], note if any(counts.values()) else "engines are starting")
+    if not any(counts.get(name) for name in ("attempts", "failed")):
+        bar.update(0, "engines are starting")
+        return
+    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
+    bar.update(counts["refinements"] + counts["failed"], note + _failures(counts))
+
+
+def _failures(counts: Mapping[str, int]) -> str:
+    """How many rows failed, and most often of what."""
+    if not counts["failed"]:
+        return ""
+    reasons = {name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)}
+    often = max(reasons, key=lambda reason: reasons[reason], default="")
+    return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
 
 
 def _select(session: Session) -> None:
@@ -203,7 +217,7 @@ def _evaluate(session: Session, name: str, model: str) -> None:
             name,
             session.run.evaluation_work_list,
             session.run,
-            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens']:,} tokens"),
+            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}"),
         )
 
 
@@ -255,6 +269,8 @@ def _failing(logs: Path) -> Iterator[None]:
         yield
     except (ValueError, TrainingStoppedError) as error:
         raise StageFailedError(str(error)) from error
+    except OSError as error:
+        raise StageFailedError(f"{error.strerror or error}: {error.filename}; mend that, and the same command goes on from here") from error
     except (RayError, TrainingFailedError) as error:
         logger.exception("a stage failed")
         raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error

@@ -31,7 +31,7 @@ class RunDir:
         self.seconds = self.root / "seconds.json"
         self.work_list = self.root / "work" / "work_list.parquet"
         self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
-        self.generation_checkpoint = self.root / "work" / "checkpoint"
+        self.generation_state = self.root / "work" / "generation"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"

@@ -37,12 +37,12 @@ class FakeEngine:
 
     def __init__(self, settings: FakeEngines, role: RoleConfig) -> None:
         self._settings, self._role = settings, role
-        self._chat = Chat.load(role.model, role.chat_template_kwargs)
+        self.chat = Chat.load(role.model, role.chat_template_kwargs)
         self.running = self.most_running = 0
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """Answer after the latency. Raises RequestError like the real one for a prompt that fills the context."""
-        settings, input_ids = self._settings, encode_prompt(self._chat, messages)
+        settings, input_ids = self._settings, encode_prompt(self.chat, messages)
         token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
         if settings.refuse_over is not None and len(input_ids) > settings.refuse_over:
             raise RequestError("refused by the fake")

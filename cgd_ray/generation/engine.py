@@ -36,6 +36,11 @@ class RequestError(ValueError):
 class Engine(Protocol):
     """Serves any number of requests at the same time."""
 
+    @property
+    def chat(self) -> Chat | None:
+        """The model's tokenizer and chat template; None where only the endpoint has them."""
+        ...
+
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError when this request cannot be served, whatever its messages hold."""
         ...

@@ -34,7 +34,8 @@ def stage_fingerprints(config: Config) -> dict[Stage, str]:
     student, teacher = (_role_identity(role) for role in (config.student, config.teacher))
     attempt = _fingerprint(student, [prompts.student_system, prompts.solve])
     critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique], attempt)
-    refinement = _fingerprint(teacher, [prompts.refine], critique)
+    repeated = [] if config.generation.refine_attempts == 1 else [str(config.generation.refine_attempts)]
+    refinement = _fingerprint(teacher, [prompts.refine, *repeated], critique)
     return {"attempt": attempt, "critique": critique, "refinement": refinement}
 
 
@@ -59,7 +60,7 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    settings = role.model_dump(mode="json", exclude={"model", "placement"})
+    settings = role.model_dump(mode="json", exclude={"model", "placement", "request_timeout_s", "stall_timeout_s"})
     return {**settings, "model": model_identity(role.model)}
 
 

@@ -45,7 +45,7 @@ def test_both_stages_fill_every_column_of_the_record() -> None:
     assert records.schema == RECORD_SCHEMA
     assert records["record_id"].to_pylist() == ["id0", "id1", "id2"]
     empty = {name for name in records.column_names if records[name].null_count == 3}
-    assert empty == {"reference_answer", "reference_solution", "error"}
+    assert empty == {"reference_answer", "reference_solution", "error", "attempt_thinking", "critique_thinking", "refinement_thinking"}
     assert records["verdict"].to_pylist() == ["wrong"] * 3
     assert records["critique_fingerprint"].to_pylist() == ["f-critique"] * 3
 
