@@ -19,13 +19,15 @@ class FakeEngines:
     """An engine factory whose engines answer with a text that is a function of the input ids and the seed alone.
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
-    the first engine that finds `deadly_id` in a prompt while `death_certificate` does not exist writes it and ends its process.
+    an engine that finds `deadly_id` in a prompt ends its process: always, or, with a `death_certificate`, unless that file exists already;
+    one that finds `sleepy_id` never answers.
     """
 
     latency_s: float = 0.0
     refuse_over: int | None = None
     deadly_id: int | None = None
     death_certificate: str | None = None
+    sleepy_id: int | None = None
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -50,6 +52,8 @@ class FakeEngine:
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         digest = fake_digest(input_ids, seed)
+        if settings.sleepy_id is not None and settings.sleepy_id in input_ids:
+            await asyncio.Event().wait()
         if settings.latency_s:
             await asyncio.sleep(settings.latency_s * random.Random(digest).expovariate(1.0))
         self.running -= 1
@@ -66,12 +70,14 @@ class FakeEngine:
 
     def _die_of(self, input_ids: Sequence[int]) -> None:
         settings = self._settings
-        if settings.deadly_id is None or settings.deadly_id not in input_ids or settings.death_certificate is None:
+        if settings.deadly_id is None or settings.deadly_id not in input_ids:
             return
-        certificate = Path(settings.death_certificate)
-        if not certificate.exists():
+        if settings.death_certificate is not None:
+            certificate = Path(settings.death_certificate)
+            if certificate.exists():
+                return
             certificate.touch()
-            os._exit(1)
+        os._exit(1)
 
 
 def fake_digest(input_ids: Sequence[int], seed: int) -> str:

@@ -164,3 +164,60 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, "an actor still holds its CPUs"
         time.sleep(0.1)
+
+
+def test_a_row_that_kills_every_engine_is_set_aside_and_its_mates_succeed(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
+    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
+    deadly_id = Chat.load(STUDENT).encode("!")[-1]
+    manifest = generate(config, run, engine_factory=FakeEngines(latency_s=0.05, deadly_id=deadly_id))
+    assert_exactly_once(run)
+    assert (manifest["rows"], manifest["failed"]) == (30, 1)
+    failed = [row for row in read_records(run.records).to_pylist() if row["error"] is not None]
+    assert failed[0]["question"] == "What is 1 + 1!"
+    assert failed[0]["error"].startswith("attempt: 3 engines died with this row inside")
+
+
+def test_a_request_that_never_ends_fails_alone_at_its_time_limit(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path)
+    config = config.model_copy(update={"student": config.student.model_copy(update={"request_timeout_s": 1.0})})
+    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
+    manifest = generate(config, run, engine_factory=FakeEngines(sleepy_id=Chat.load(STUDENT).encode("!")[-1]))
+    assert (manifest["rows"], manifest["failed"]) == (30, 1)
+    assert next(iter(manifest["errors"])).startswith("attempt: no answer within request_timeout_s 1; raise it")
+
+
+def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_problems(run, [f"What is {n} + 1?" for n in range(400)])
+    driver = start_driver(run)
+    while len(list((run.generation_state / "ids").glob("*.parquet"))) < 3:
+        assert driver.poll() is None, "the driver ended before it could be stopped"
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    assert driver.wait(timeout=60) != 0
+    assert time.monotonic() - started < 30
+    finished = sum(pq.read_metadata(part).num_rows for part in run.records.glob("*.parquet"))
+    assert 0 < finished < 400
+
+    assert start_driver(run).wait() == 0
+    assert_exactly_once(run)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert manifest["resumed"] == finished
+
+
+def test_a_new_critique_prompt_makes_critiques_again_and_reuses_attempts(tmp_path: Path, ray_local: Any) -> None:
+    old, new = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
+    for run in (old, new):
+        write_problems(run, [f"What is {n} + 1?" for n in range(12)])
+    generate(make_config(old.root), old, engine_factory=FakeEngines())
+    (tmp_path / "prompts.yaml").write_text("critique: 'Judge {question} {attempt}'")
+    config = make_config(new.root, reuse=[str(old.records)]).model_copy(update={"prompts": str(tmp_path / "prompts.yaml")})
+    manifest = generate(config, new, engine_factory=FakeEngines())
+    assert manifest["reused"] == {"attempt": 12, "critique": 0, "refinement": 0}
+    before, after = (read_records(run.records).sort_by("record_id") for run in (old, new))
+    assert after.schema.equals(RECORD_SCHEMA)
+    assert before["attempt"] == after["attempt"]
+    assert before["critique"] != after["critique"]

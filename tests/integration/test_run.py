@@ -47,7 +47,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
     ports = [free_port() for _ in range(3)]
     options = ["--port", "--dashboard-port", "--dashboard-agent-listen-port"]
-    arguments = [word for option, port in zip(options, ports, strict=True) for word in (option, str(port))]
+    arguments = [f"{option}={port}" for option, port in zip(options, ports, strict=True)]
     with (root / "head.log").open("w") as log:
         process = subprocess.Popen(
             [RAY, "start", "--head", "--block", "--num-cpus=4", "--include-dashboard=true", *arguments],
@@ -79,7 +79,7 @@ def submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`ray job submit`, again while the head's agent is still starting."""
     deadline = time.monotonic() + HEAD_START_S
     while True:
-        command = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
+        command: list[str | Path] = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
         done = subprocess.run(command, env=head.environment, capture_output=True, text=True)
         started = "submitted successfully" in done.stdout + done.stderr
         if started or time.monotonic() > deadline:
