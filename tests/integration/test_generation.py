@@ -123,8 +123,7 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
 def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, ray_local: Any) -> None:
     run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
     write_problems(run, [f"What is {n} + 1?" for n in range(100)])
-    deadly_id = Chat.load(TEACHER).encode("?")[0]
-    engines = FakeEngines(latency_s=0.01, deadly_id=deadly_id, death_certificate=str(tmp_path / "died"))
+    engines = FakeEngines(latency_s=0.01, deadly="?", death_certificate=str(tmp_path / "died"))
     manifest = generate(config, run, engine_factory=engines)
     assert (tmp_path / "died").exists()
     assert (manifest["rows"], manifest["failed"]) == (100, 0)
@@ -169,8 +168,7 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
 def test_a_row_that_kills_every_engine_is_set_aside_and_its_mates_succeed(tmp_path: Path, ray_local: Any) -> None:
     run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
     write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
-    deadly_id = Chat.load(STUDENT).encode("!")[-1]
-    manifest = generate(config, run, engine_factory=FakeEngines(latency_s=0.05, deadly_id=deadly_id))
+    manifest = generate(config, run, engine_factory=FakeEngines(latency_s=0.05, deadly="!"))
     assert_exactly_once(run)
     assert (manifest["rows"], manifest["failed"]) == (30, 1)
     failed = [row for row in read_records(run.records).to_pylist() if row["error"] is not None]
@@ -182,7 +180,7 @@ def test_a_request_that_never_ends_fails_alone_at_its_time_limit(tmp_path: Path,
     run, config = RunDir(tmp_path), make_config(tmp_path)
     config = config.model_copy(update={"student": config.student.model_copy(update={"request_timeout_s": 1.0})})
     write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
-    manifest = generate(config, run, engine_factory=FakeEngines(sleepy_id=Chat.load(STUDENT).encode("!")[-1]))
+    manifest = generate(config, run, engine_factory=FakeEngines(sleepy="!"))
     assert (manifest["rows"], manifest["failed"]) == (30, 1)
     assert next(iter(manifest["errors"])).startswith("attempt: no answer within request_timeout_s 1; raise it")
 
