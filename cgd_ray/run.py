@@ -129,7 +129,8 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     with _refusing():
         check_models(config, session.work_lists[run.work_list])
         with connected(config.cluster) as resources, stopped_by_sigterm():
-            check_cluster(config, resources)
+            for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
+                session.screen.say(wait)
             run.claim(config)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)

@@ -41,15 +41,20 @@ def stopped_by_sigterm() -> Iterator[None]:
 def draining_on_sigterm(flag: Path) -> Iterator[None]:
     """While the body runs, SIGTERM sets the flag; a body that then does not end in time is ended with its process."""
 
-    def stop(signal_number: int, frame: object) -> None:
-        flag.parent.mkdir(parents=True, exist_ok=True)
-        flag.touch()
-        timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
-        timer.daemon = True
-        timer.start()
+    timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
+    timer.daemon = True
 
-    with _on_sigterm(stop):
-        yield
+    def stop(signal_number: int, frame: object) -> None:
+        if not flag.exists():
+            flag.parent.mkdir(parents=True, exist_ok=True)
+            flag.touch()
+            timer.start()
+
+    try:
+        with _on_sigterm(stop):
+            yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _read_parquet(parts: Iterable[Path]) -> list[Row]:
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 rows.append(_as_row(path, number, _parse_json(path, number, line)))
@@ -77,7 +77,7 @@ def _read_jsonl(path: Path) -> list[Row]:
 
 
 def _read_json(path: Path) -> list[Row]:
-    content = _parse_json(path, 1, path.read_text(encoding="utf-8"))
+    content = _parse_json(path, 1, path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, list):
         raise ValueError(f"problems file {path} holds {type(content).__name__}, not a list of problems")
     return [_as_row(path, number, row) for number, row in enumerate(content, 1)]

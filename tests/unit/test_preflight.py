@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.chat import Chat
+from cgd_ray.cluster import Resources
 from cgd_ray.config import Config
 from cgd_ray.preflight import check_cluster, check_models
 from cgd_ray.prompts import Prompts
@@ -20,6 +21,13 @@ NEEDED = {
     "student": PROMPTS.solve_messages(SHORTEST, None),
     "teacher": PROMPTS.refine_messages(SHORTEST, "", ""),
 }
+
+
+PHASES = ("generate", "train", "evaluate")
+
+
+def fixed(present: dict[str, float]) -> Resources:
+    return Resources(present=present, most=present)
 
 
 def make_config(student: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **changes: Any) -> Config:
@@ -75,22 +83,22 @@ def test_a_path_is_not_taken_for_a_hub_name(model: str) -> None:
         (
             make_config(student={"placement": PLACEMENT}, teacher={"placement": {"gpus_per_replica": 4}}),
             {"CPU": 4, "GPU": 7},
-            "generation needs 8 GPUs (student.placement.min_replicas 2 x 2 + teacher.placement.min_replicas 1 x 4), the cluster has 7",
+            "generate needs 8 GPUs (student.placement.min_replicas 2 x 2 + teacher.placement.min_replicas 1 x 4), the cluster has 7",
         ),
         (
             make_config(student={"placement": PLACEMENT}, teacher={"placement": PLACEMENT}),
             {"CPU": 5, "GPU": 8},
-            "generation needs 6 CPUs (student.placement.min_replicas 2 x 1.5 + teacher.placement.min_replicas 2 x 1.5), the cluster has 5",
+            "generate needs 6 CPUs (student.placement.min_replicas 2 x 1.5 + teacher.placement.min_replicas 2 x 1.5), the cluster has 5",
         ),
         (
             make_config(training={"num_workers": 4, "cpus_per_worker": 0.5, "use_gpu": True}),
             {"CPU": 64, "GPU": 3},
-            "training needs 4 GPUs (training.num_workers 4 x 1), the cluster has 3",
+            "train needs 4 GPUs (training.num_workers 4 x 1), the cluster has 3",
         ),
         (
             make_config(training={"num_workers": 4, "cpus_per_worker": 1.5}),
             {"CPU": 5},
-            "training needs 6 CPUs (training.num_workers 4 x 1.5), the cluster has 5",
+            "train needs 6 CPUs (training.num_workers 4 x 1.5), the cluster has 5",
         ),
     ],
 )
@@ -98,10 +106,31 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
     config: Config, short: dict[str, float], expected: str
 ) -> None:
     with pytest.raises(ValueError, match="needs") as refused:
-        check_cluster(config, short)
+        check_cluster(config, fixed(short), PHASES)
     assert str(refused.value) == f"{expected}; lower them or add nodes"
-    check_cluster(config, {"CPU": 6, "GPU": 8})
+    assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
 
 
 def test_a_plan_without_gpus_needs_none() -> None:
-    check_cluster(make_config(), {"CPU": 2})
+    check_cluster(make_config(), fixed({"CPU": 2}), PHASES)
+
+
+def test_what_an_autoscaler_may_add_is_waited_for_and_what_it_may_not_is_refused() -> None:
+    config = make_config(teacher={"placement": PLACEMENT})
+    (wait,) = check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 4}), PHASES)
+    assert wait.endswith("the cluster has 1 and may grow to 4: waiting for its autoscaler")
+    with pytest.raises(ValueError, match=r"generate needs 4 GPUs .* the cluster has 3; lower them"):
+        check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 3}), PHASES)
+
+
+def test_a_phase_that_will_not_run_needs_nothing() -> None:
+    config = make_config(teacher={"placement": PLACEMENT})
+    assert check_cluster(config, fixed({"CPU": 2}), {"train", "evaluate"}) == []
+
+
+def test_a_template_that_cannot_show_a_correction_is_refused_before_generation(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODELS / "student", tmp_path / "model"))
+    refusing = "{% if messages|length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+    (model / "chat_template.jinja").write_text(refusing + (model / "chat_template.jinja").read_text())
+    with pytest.raises(ValueError, match=r"refuses the roles .*'user', 'assistant', 'user'.*one turn only"):
+        check_models(make_config(student={"model": str(model)}), PROBLEMS)
