@@ -419,6 +419,8 @@ def _with_absolute_paths(config: Config) -> Config:
         "student": role(config.student),
         "teacher": role(config.teacher),
     }
+    reuse = tuple(str(Path(source).absolute()) for source in config.generation.reuse)
+    update["generation"] = config.generation.model_copy(update={"reuse": reuse})
     update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
     if config.evaluation is not None:
         update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
@@ -436,5 +438,24 @@ def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
             yield from _documented_lines(value, indent + 1)
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
-            flow = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False)
-            yield f"{pad}{name}: {flow.strip()[1:-1]}"
+            yield f"{pad}{name}: {_flow(plain)}"
+            if value is None and (inner := _settings_class(field.annotation)) is not None:
+                yield from (f"{pad}#{line}" for line in _documented_defaults(inner, 1))
+
+
+def _documented_defaults(model: type[BaseModel], indent: int) -> Iterator[str]:
+    """What may be written in a group that is null now."""
+    pad = "  " * indent
+    for name, field in model.model_fields.items():
+        for line in (field.description or "").splitlines():
+            yield f"{pad}# {line}"
+        if (inner := _settings_class(field.annotation)) is not None:
+            yield f"{pad}{name}:"
+            yield from _documented_defaults(inner, indent + 1)
+        else:
+            yield f"{pad}{name}: {'must be given' if field.is_required() else _flow(field.get_default(call_default_factory=True))}"
+
+
+def _flow(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False).strip()[1:-1]

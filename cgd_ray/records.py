@@ -48,8 +48,8 @@ RECORD_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
         *[field for stage in STAGES for field in _stage_fields(stage)],
-        pa.field("refinement_attempts", pa.int32()),  # how often the refinement was asked for
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
+        pa.field("num_refinements", pa.int32()),  # how often a refinement was asked for; the last one is kept
     ]
 )
 
@@ -61,6 +61,12 @@ SELECTED_SCHEMA = pa.schema(
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
 )
+
+
+def columns_of(stage: Stage) -> list[str]:
+    """The columns that a stage writes, in the record's order."""
+    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",)}[stage]
+    return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
 
 
 def make_record_id(problem_id: str, sample_index: int) -> str:

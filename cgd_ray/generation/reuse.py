@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from cgd_ray.records import RECORD_SCHEMA, Stage
+from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write, manifest_parts
 
 ID_COLUMN = "record_id"
@@ -26,8 +26,7 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
     work = pq.read_table(work_list)
     counts: dict[Stage, int] = {}
     for stage, fingerprint in fingerprints.items():
-        columns = [field.name for field in RECORD_SCHEMA if field.name.startswith(stage)] + (["verdict"] if stage == "critique" else [])
-        found = [_made_alike(source, stage, fingerprint, columns) for source in sources]
+        found = [_made_alike(source, stage, fingerprint) for source in sources]
         known = _first_of_each(pa.concat_tables(found))
         if known.num_rows:
             work = work.join(known, [ID_COLUMN, "question"], join_type="left outer")
@@ -37,10 +36,10 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
     return counts
 
 
-def _made_alike(source: Path, stage: Stage, fingerprint: str, columns: list[str]) -> pa.Table:
+def _made_alike(source: Path, stage: Stage, fingerprint: str) -> pa.Table:
     rows = pyarrow.dataset.dataset([str(part) for part in manifest_parts(source)], schema=RECORD_SCHEMA)
     alike = (pc.field(f"{stage}_fingerprint") == fingerprint) & pc.is_valid(pc.field(stage))
-    return rows.to_table(columns=[ID_COLUMN, "question", *columns], filter=alike)
+    return rows.to_table(columns=[ID_COLUMN, "question", *columns_of(stage)], filter=alike)
 
 
 def _first_of_each(rows: pa.Table) -> pa.Table:

@@ -26,7 +26,7 @@ from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.verdicts import parse_verdict
 from cgd_ray.grading import Grader
 from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, Stage, short_hash
+from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of, short_hash
 
 Row = dict[str, Any]
 
@@ -162,7 +162,7 @@ class CritiqueRefineStage(EngineStage):
             return {**row, "verdict": parse_verdict(row["critique"])}
         for number in range(1, self._spec.refine_attempts + 1):
             seed = turn_seed(self._spec.role.sampling.seed, row["record_id"], stage, number)
-            row = {**await self._asked(row, stage, seed), "refinement_attempts": number}
+            row = {**await self._asked(row, stage, seed), "num_refinements": number}
             if number < self._spec.refine_attempts and not await self._is_wrong(row):
                 break
         return row
@@ -202,14 +202,8 @@ def separate_thinking(generation: Generation, role: RoleConfig) -> tuple[str, st
 
 def output_schema(input_schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
     """The record's columns that came in or that these stages write, in the record's order."""
-    prefixes = tuple(stages)
-    return pa.schema(
-        [
-            field
-            for field in RECORD_SCHEMA
-            if field.name in input_schema.names or field.name.startswith(prefixes) or (field.name == "verdict" and "critique" in stages)
-        ]
-    )
+    made = {name for stage in stages for name in columns_of(stage)}
+    return pa.schema([field for field in RECORD_SCHEMA if field.name in made or field.name in input_schema.names])
 
 
 def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> int:

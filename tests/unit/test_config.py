@@ -169,9 +169,10 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
         if not differences:
             ignored.add(key)
     placement = {f"{role}.placement.{name}" for role in ("student", "teacher") for name in PlacementConfig.model_fields}
-    generation = {f"generation.{name}" for name in ("rows_per_block", "batch_size", "max_failed_fraction")}
+    limits = {f"{role}.{name}" for role in ("student", "teacher") for name in ("request_timeout_s", "stall_timeout_s")}
+    generation = {f"generation.{name}" for name in ("rows_per_block", "batch_size", "max_failed_fraction", "reuse")}
     training = {f"training.{name}" for name in ("cpus_per_worker", "checkpoint_every_steps", "max_failures")}
-    assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *generation, *training}
+    assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *limits, *generation, *training}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_stages_only_add_columns() -> None:
 def test_every_stage_has_the_same_columns_and_the_same_types() -> None:
     columns = [{field.name.removeprefix(stage): field.type for field in RECORD_SCHEMA if field.name.startswith(stage)} for stage in STAGES]
     assert columns[0] == columns[1] == columns[2]
-    assert set(columns[0]) == {"", "_prompt_tokens", "_cached_tokens", "_tokens", "_finish_reason", "_seed", "_fingerprint"}
+    assert set(columns[0]) == {"", "_thinking", "_prompt_tokens", "_cached_tokens", "_tokens", "_finish_reason", "_seed", "_fingerprint"}
 
 
 def test_record_ids_are_unique_even_where_problem_ids_look_like_one_anothers() -> None:
