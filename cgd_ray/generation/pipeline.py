@@ -24,7 +24,7 @@ from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
 from cgd_ray.generation.engine import EngineFactory, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
-from cgd_ray.generation.reuse import prefill
+from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.records import Stage, short_hash
@@ -82,7 +82,7 @@ def generate(
         batch_size=config.generation.batch_size,
         rows_per_file=config.generation.rows_per_block,
     )
-    reused: dict[Stage, int] = {}
+    reused: Reused = {}
     if config.generation.reuse and read_manifest(run.records) is None:
         reused = prefill(run.work_list, [Path(source) for source in config.generation.reuse], plan.fingerprints, prefilled)
     manifest = _produce(plan, flow, on_progress, reused)
@@ -119,7 +119,7 @@ def run_attempts(
     _produce(plan, flow, on_progress, reused={})
 
 
-def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Mapping[Stage, int]) -> dict[str, Any]:
+def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Reused) -> dict[str, Any]:
     """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
     fingerprint = _fingerprint(plan.fingerprints)
     manifest = read_manifest(flow.output)
@@ -133,7 +133,7 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
     stop_flag.unlink(missing_ok=True)
     started = time.monotonic()
     resumed = len(flow.finished_ids())
-    start = {COUNTS[stage]: max(resumed, reused.get(stage, 0)) for stage in plan.fingerprints}
+    start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
     with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
@@ -161,8 +161,7 @@ def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], Role
 
 def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
-    kinds = ("prompt_tokens", "cached_tokens", "tokens")
-    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in kinds]]
+    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
     rows = pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=columns)  # in parallel: parts are small and many
     expected = pq.read_table(work_list, columns=[ID_COLUMN])[ID_COLUMN]
     if not rows[ID_COLUMN].combine_chunks().sort().equals(expected.combine_chunks().sort()):
@@ -172,7 +171,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
             "writes there, or files were added or removed; choose another run_dir"
         )
     errors = Counter(error for error in rows["error"].to_pylist() if error is not None)
-    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in kinds} for stage in stages}
+    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS} for stage in stages}
     return {"rows": rows.num_rows, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": tokens}
 
 

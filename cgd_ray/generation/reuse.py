@@ -1,7 +1,7 @@
 """Takes from finished records of other runs the columns that this run would make alike: same row, same fingerprint.
 
 A fingerprint covers everything a column depends on, the columns before it too, so a new critique prompt keeps the attempts, and a new
-student keeps nothing. How to use: `counts = prefill(work_list, sources, fingerprints, prefilled)`.
+student keeps nothing. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,24 +16,30 @@ from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write, manifest_parts
 
 ID_COLUMN = "record_id"
+TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "tokens")
+
+Reused = dict[Stage, dict[str, int]]
+"""Of each stage: rows, and the tokens that were spent on them before."""
 
 
-def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path) -> dict[Stage, int]:
-    """Write the work list with every column found in the sources; returns how many rows of each stage were found.
+def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path) -> Reused:
+    """Write the work list with every column found in the sources; returns what was found.
 
     A row counts as the same when its id and its question are. Raises ValueError for a source that is no finished generation.
     """
     work = pq.read_table(work_list)
-    counts: dict[Stage, int] = {}
+    reused: Reused = {}
     for stage, fingerprint in fingerprints.items():
         found = [_made_alike(source, stage, fingerprint) for source in sources]
-        known = _first_of_each(pa.concat_tables(found))
+        known = _first_of_each(pa.concat_tables(found)).join(
+            work.select([ID_COLUMN, "question"]), [ID_COLUMN, "question"], join_type="inner"
+        )
         if known.num_rows:
             work = work.join(known, [ID_COLUMN, "question"], join_type="left outer")
-        counts[stage] = 0 if stage not in work.column_names else work.num_rows - work[stage].null_count
+        reused[stage] = {"rows": known.num_rows, **{kind: pc.sum(known[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
     with atomic_write(prefilled) as temporary:
         pq.write_table(work.select([field.name for field in RECORD_SCHEMA if field.name in work.column_names]), temporary)
-    return counts
+    return reused
 
 
 def _made_alike(source: Path, stage: Stage, fingerprint: str) -> pa.Table:

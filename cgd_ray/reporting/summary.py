@@ -25,6 +25,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "run_dir": str(run.root),
         "problems": len(pq.read_table(run.work_list, columns=["problem_id"])["problem_id"].unique()),
         **_records(run),
+        "generation": _generation(config, run),
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(run),
@@ -37,6 +38,8 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
     rows = [("problems", f"{summary['problems']:,}")]
     if summary["records"] is not None:
         rows += _record_rows(summary)
+    if summary["generation"] is not None:
+        rows.append(("generation", _generation_text(summary["generation"])))
     if summary["training"] is not None:
         rows.append(("training", _training_text(summary["training"])))
     for name, label in zip(EVALUATED, ("before", "after"), strict=True):
@@ -59,6 +62,36 @@ def _records(run: RunDir) -> Summary:
         "records": {"written": selected["written"], "failed": selected["failed"], "kept": kept, "dropped": dropped},
         "verdicts": selected["verdicts"],
         "repair": selected["repair"],
+    }
+
+
+def _generation(config: Config, run: RunDir) -> Summary | None:
+    """What the records cost: tokens that were made for this run (not reused), engine and GPU seconds, and the same per kept record."""
+    made = read_manifest(run.records)
+    if made is None:
+        return None
+    reused = {stage: counts for stage, counts in made["reused"].items() if counts["rows"]}
+    tokens = {
+        kind: sum(counts[kind] for counts in made["tokens"].values()) - sum(counts[kind] for counts in reused.values())
+        for kind in ("prompt_tokens", "tokens")
+    }
+    gpus = {role: getattr(config, role).placement.gpus_per_replica for role in made["engine_seconds"]}
+    gpu_seconds = sum(seconds * gpus[role] for role, seconds in made["engine_seconds"].items())
+    selected = read_manifest(run.selected)
+    kept = selected["kept"] if selected is not None else 0
+    refinement = made["tokens"]["refinement"]
+    return {
+        "reused": {stage: counts["rows"] for stage, counts in reused.items()},
+        "prompt_tokens": tokens["prompt_tokens"],
+        "generated_tokens": tokens["tokens"],
+        "prefix_hits": refinement["cached_tokens"] / refinement["prompt_tokens"] if refinement["prompt_tokens"] else None,
+        "engine_seconds": made["engine_seconds"],
+        "gpu_seconds": gpu_seconds,
+        "per_kept_record": {
+            "generated_tokens": tokens["tokens"] / kept if kept else None,
+            "engine_seconds": sum(made["engine_seconds"].values()) / kept if kept else None,
+            "gpu_seconds": gpu_seconds / kept if kept else None,
+        },
     }
 
 
@@ -99,6 +132,18 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     if any(repair.values()):
         rows.append(("repair", ", ".join(f"{count:,} {name.replace('_to_', '→')}" for name, count in repair.items())))
     return rows
+
+
+def _generation_text(cost: Mapping[str, Any]) -> str:
+    each = cost["per_kept_record"]
+    parts = [f"{cost['prompt_tokens']:,} tokens in, {cost['generated_tokens']:,} out"]
+    if cost["prefix_hits"] is not None:
+        parts.append(f"{cost['prefix_hits']:.0%} of the refinements' prompts from the cache")
+    if each["generated_tokens"] is not None:
+        parts.append(f"{each['generated_tokens']:.0f} tokens and {each['engine_seconds']:.2f} engine seconds a kept record")
+    if cost["reused"]:
+        parts.append("reused: " + ", ".join(f"{count:,} {stage}s" for stage, count in cost["reused"].items()))
+    return "; ".join(parts)
 
 
 def _training_text(training: Mapping[str, Any]) -> str:

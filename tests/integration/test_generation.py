@@ -214,7 +214,8 @@ def test_a_new_critique_prompt_makes_critiques_again_and_reuses_attempts(tmp_pat
     (tmp_path / "prompts.yaml").write_text("critique: 'Judge {question} {attempt}'")
     config = make_config(new.root, reuse=[str(old.records)]).model_copy(update={"prompts": str(tmp_path / "prompts.yaml")})
     manifest = generate(config, new, engine_factory=FakeEngines())
-    assert manifest["reused"] == {"attempt": 12, "critique": 0, "refinement": 0}
+    assert {stage: counts["rows"] for stage, counts in manifest["reused"].items()} == {"attempt": 12, "critique": 0, "refinement": 0}
+    assert manifest["reused"]["attempt"]["tokens"] == manifest["tokens"]["attempt"]["tokens"] > 0
     before, after = (read_records(run.records).sort_by("record_id") for run in (old, new))
     assert after.schema.equals(RECORD_SCHEMA)
     assert before["attempt"] == after["attempt"]

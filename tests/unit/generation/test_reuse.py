@@ -32,10 +32,12 @@ def finished(directory: Path, rows: list[dict[str, Any]]) -> Path:
     return directory
 
 
-def run(tmp_path: Path, work: list[dict[str, Any]], *sources: Path) -> tuple[dict[Stage, int], list[dict[str, Any]]]:
+def run(tmp_path: Path, work: list[dict[str, Any]], *sources: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
     pq.write_table(pa.Table.from_pylist(work, schema=WORK_SCHEMA), tmp_path / "work.parquet")
-    counts = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet")
-    return counts, pq.read_table(tmp_path / "prefilled.parquet").sort_by("record_id").to_pylist()
+    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet")
+    return {stage: counts["rows"] for stage, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
+        "record_id"
+    ).to_pylist()
 
 
 def test_a_new_critique_prompt_keeps_attempts_alone(tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ SELECTED: dict[str, Any] = {
     "verdicts": {"right": 997, "wrong": 990, "missing": 10},
     "repair": {"wrong_to_right": 7, "wrong_to_wrong": 0, "right_to_right": 5, "right_to_wrong": 1},
 }
+SPENT = {"prompt_tokens": 100, "cached_tokens": 0, "tokens": 20}
+RECORDS: dict[str, Any] = {
+    "tokens": {"attempt": SPENT, "critique": SPENT, "refinement": {"prompt_tokens": 200, "cached_tokens": 150, "tokens": 1950}},
+    "reused": {"attempt": {**SPENT, "rows": 7}, "critique": {"rows": 0, "prompt_tokens": 0, "cached_tokens": 0, "tokens": 0}},
+    "engine_seconds": {"student": 10.0, "teacher": 30.0},
+}
 EXAMPLES = {"examples": 1970, "dropped": {"over_context_length": 15, "no_reference_solution": 5}}
 TRAINING = {
     "steps": 12,
@@ -38,7 +44,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.directory = RunDir(root)
-        role = {"model": "some-body/some-model"}
+        role = {"model": "some-body/some-model", "placement": {"gpus_per_replica": 2}}
         tree = {"run_dir": str(root), "problems": {"path": "p"}, "student": role, "teacher": role, "training": {"arm": "refined_only"}}
         self.config = Config.model_validate(tree)
         rows = [{"problem_id": f"p{index}", "question": "Why?"} for index in range(1000)]
@@ -51,6 +57,7 @@ class Run:
         write_manifest(stage, "fingerprint", [part], details)
 
     def finish_all(self) -> None:
+        self.finish(self.directory.records, RECORDS)
         self.finish(self.directory.selected, SELECTED)
         self.finish(self.directory.examples, EXAMPLES)
         write_json(self.directory.training_report, TRAINING)
@@ -113,7 +120,7 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
     run = Run(tmp_path)
     run.finish_all()
     closing = run.closing()
-    assert list(closing) == ["problems", "records", "verdicts", "repair", "training", "pass@1 before", "pass@1 after", "seconds"]
+    assert list(closing) == ["problems", "records", "verdicts", "repair", "generation", "training", "pass@1 before", "pass@1 after", "seconds"]
     reasons = "4 attempt_truncated, 3 not_verified, 15 over_context_length, 5 no_reference_solution"
     assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}"
     assert closing["repair"].startswith("7 wrong→right, 0 wrong→wrong")
@@ -126,3 +133,13 @@ def test_without_reference_answers_there_is_no_row_on_repair(tmp_path: Path) -> 
     run = Run(tmp_path)
     run.finish(run.directory.selected, {**SELECTED, "repair": dict.fromkeys(SELECTED["repair"], 0)})
     assert "repair" not in run.closing()
+
+
+def test_records_cost_what_was_made_for_them_and_not_what_was_reused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    cost = run.summarise()["generation"]
+    assert (cost["prompt_tokens"], cost["generated_tokens"], cost["reused"]) == (300, 1970, {"attempt": 7})
+    assert (cost["prefix_hits"], cost["gpu_seconds"]) == (0.75, 80.0)
+    assert cost["per_kept_record"] == {"generated_tokens": 1970 / 1990, "engine_seconds": 40 / 1990, "gpu_seconds": 80 / 1990}
+    assert "reused: 7 attempts" in run.closing()["generation"]
