@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cgd_ray.generation.engine import Generation
 from cgd_ray.rundir import read_json, write_json
@@ -126,7 +127,8 @@ def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Pa
 
     `ledger` keeps the engines' seconds over all runs of the same directory.
     """
-    tally = ray.remote(Tally).options(num_cpus=0).remote(start)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
+    tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(start)
     watch = _Watch(tally, on_progress, ledger)
     finished = threading.Event()
 

@@ -120,7 +120,17 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
     run = Run(tmp_path)
     run.finish_all()
     closing = run.closing()
-    assert list(closing) == ["problems", "records", "verdicts", "repair", "generation", "training", "pass@1 before", "pass@1 after", "seconds"]
+    assert list(closing) == [
+        "problems",
+        "records",
+        "verdicts",
+        "repair",
+        "generation",
+        "training",
+        "pass@1 before",
+        "pass@1 after",
+        "seconds",
+    ]
     reasons = "4 attempt_truncated, 3 not_verified, 15 over_context_length, 5 no_reference_solution"
     assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}"
     assert closing["repair"].startswith("7 wrong→right, 0 wrong→wrong")
