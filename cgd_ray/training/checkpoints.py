@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 NO_EFFECT = ("num_workers", "cpus_per_worker", "use_gpu", "max_failures", "checkpoint_every_steps", "zero_stage")
 """Settings that do not change which numbers come out, so a checkpoint outlives their change."""
 
+KEPT = 2  # the newest, and the one before in case the newest turns out damaged
+
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
@@ -55,6 +57,17 @@ def publish(directory: Path, step: int, name: str, world_size: int, zero_stage: 
     """Declare a checkpoint complete, after all ranks have written their files."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     write_manifest(directory, name, files, {"step": step, "world_size": world_size, "zero_stage": zero_stage})
+
+
+def prune(checkpoints: Path, step: int) -> None:
+    """Keep the checkpoint of this step and the complete ones before it, KEPT in all; a later one is damaged, or it would have been resumed.
+
+    Not left to Ray: it keeps a list of paths, and a step that is saved again after a damaged checkpoint is in it twice.
+    """
+    complete = [path.parent for path in sorted(checkpoints.glob("step-*/manifest.json")) if path.parent <= directory_of(checkpoints, step)]
+    for directory in checkpoints.glob("step-*"):
+        if directory not in complete[-KEPT:]:
+            shutil.rmtree(directory)
 
 
 def newest(checkpoints: Path, name: str, world_size: int, zero_stage: int) -> Saved | None:

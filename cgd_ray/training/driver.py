@@ -20,7 +20,6 @@ from cgd_ray.training.metrics import MetricsTail, read_metrics
 
 POLL_INTERVAL_S = 0.5
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
-CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest turns out damaged
 
 OnStep = Callable[[dict[str, float]], None]
 
@@ -87,7 +86,6 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
             name=checkpoints.name,  # with the parent as storage, Ray's directory of this run is `checkpoints` itself
             storage_path=str(checkpoints.parent),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
         ),
     )
 

@@ -103,7 +103,7 @@ def restore(state: Rank) -> int:
 
 
 def save(state: Rank, step: int) -> Path:
-    """Write a checkpoint and declare it complete; returns its directory. A collective."""
+    """Write a checkpoint, declare it complete and remove old ones; returns its directory. A collective."""
     directory = checkpoints.directory_of(Path(state.job.checkpoints), step)
     if state.rank == 0:
         checkpoints.make_room(directory)
@@ -112,6 +112,7 @@ def save(state: Rank, step: int) -> Path:
     dist.barrier()
     if state.rank == 0:
         checkpoints.publish(directory, step, state.fingerprint, dist.get_world_size(), state.training.zero_stage)
+        checkpoints.prune(directory.parent, step)
     dist.barrier()
     return directory
 

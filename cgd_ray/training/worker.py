@@ -1,4 +1,4 @@
-"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told of every checkpoint.
+"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told of the progress at every checkpoint.
 
 Heavy modules are imported after the environment is set, since several of them read it once.
 Used by driver.py as `TorchTrainer(train_loop, train_loop_config=asdict(job))`.
@@ -20,11 +20,8 @@ def train_loop(config: dict[str, Any]) -> None:
     from cgd_ray.training.loop import run_training
 
     def report(metrics: dict[str, float], checkpoint: Path) -> None:
-        # The checkpoint is on shared storage already; this registers it, and Ray removes old ones.
-        ray.train.report(
-            metrics,
-            checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)),
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
-        )
+        # The checkpoint is on shared storage already, and found by its manifest (checkpoints.py): Ray refuses to start when one of those
+        # that it was told of is gone.
+        ray.train.report(metrics)
 
     run_training(job, report)

@@ -75,6 +75,8 @@ class ZeroEngine:
             config=settings(training, world_size, _num_parameters(causal_lm), causal_lm.config.get_text_config().hidden_size),
             dist_init_required=False,
         )
+        # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
+        self._optimizer.state.clear()
         self._engine.train()
 
     @property
@@ -180,7 +182,7 @@ def _adamw(training: TrainingConfig, causal_lm: Any) -> torch.optim.Optimizer:
         groups[len(getattr(parameter, "ds_shape", parameter.shape)) > 1].append(parameter)
     return torch.optim.AdamW(
         [{"params": members, "weight_decay": training.weight_decay if decays else 0.0} for decays, members in groups.items() if members],
-        lr=training.learning_rate,
+        lr=0.0,  # set at every step; until then DeepSpeed's set-up must not move a weight
         betas=training.betas,
         fused=True,
     )
