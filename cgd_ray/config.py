@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -53,7 +53,7 @@ class FieldMapping(Settings):
     """Column with a unique id; null makes ids from a hash of the question."""
 
 
-class ProblemsConfig(Settings):
+class SourceConfig(Settings):
     """Where problems come from."""
 
     path: str
@@ -68,7 +68,7 @@ class ProblemsConfig(Settings):
     """Take only the first n problems; null takes all."""
 
     @model_validator(mode="after")
-    def _pattern_compiles(self) -> "ProblemsConfig":
+    def _pattern_compiles(self) -> "SourceConfig":
         if self.reference_answer_pattern is not None:
             try:
                 groups = re.compile(self.reference_answer_pattern).groups
@@ -77,6 +77,25 @@ class ProblemsConfig(Settings):
             if groups < 1:
                 raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} has no group; put (...) around the answer")
         return self
+
+
+SourceT = TypeVar("SourceT", bound=SourceConfig)
+
+
+class DecontaminationConfig(Settings):
+    """Which training problems are removed because a benchmark asks them too."""
+
+    against: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """The benchmarks, each described like any source of problems; only their questions are compared."""
+    ngram: Count = 13
+    """A run of so many words in common is an overlap; questions with fewer words must be the same."""
+
+
+class ProblemsConfig(SourceConfig):
+    """The training problems."""
+
+    decontaminate: DecontaminationConfig | None = None
+    """Remove problems that overlap with benchmarks, after `limit` is applied; null removes none."""
 
 
 class SamplingConfig(Settings):
@@ -219,7 +238,7 @@ class TrainingConfig(Settings):
 class EvaluationConfig(Settings):
     """Prompt-only evaluation: the problem alone, no critique."""
 
-    problems: ProblemsConfig
+    problems: SourceConfig
     """Held-out problems with a reference answer."""
     sampling: SamplingConfig = SamplingConfig()
     """Decoding of both models."""
@@ -343,6 +362,8 @@ def _explain(tree: Any, item: Mapping[str, Any]) -> str:
 def _valid_names(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location:
+        if part.isdigit():  # a place in a list of settings
+            continue
         inner = _settings_class(model.model_fields[part].annotation)
         assert inner is not None, f"{part} has no fields of its own"
         model = inner
@@ -352,7 +373,7 @@ def _valid_names(location: Sequence[str]) -> list[str]:
 def _settings_class(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in {typing.Union, tuple}:
         return next((found for found in map(_settings_class, typing.get_args(annotation)) if found), None)
     return None
 
@@ -371,11 +392,17 @@ def _with_absolute_paths(config: Config) -> Config:
     def absolute(path: str) -> str:
         return str(Path(path).absolute()) if Path(path).exists() else path
 
-    def problems(source: ProblemsConfig) -> ProblemsConfig:
-        return source.model_copy(update={"path": absolute(source.path)})
+    def source(of: SourceT) -> SourceT:
+        return of.model_copy(update={"path": absolute(of.path)})
 
-    def role(source: RoleConfig) -> RoleConfig:
-        return source.model_copy(update={"model": absolute(source.model)})
+    def problems(of: ProblemsConfig) -> ProblemsConfig:
+        if of.decontaminate is None:
+            return source(of)
+        against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
+        return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
+
+    def role(of: RoleConfig) -> RoleConfig:
+        return of.model_copy(update={"model": absolute(of.model)})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),
@@ -385,7 +412,7 @@ def _with_absolute_paths(config: Config) -> Config:
     }
     update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
     if config.evaluation is not None:
-        update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
+        update["evaluation"] = config.evaluation.model_copy(update={"problems": source(config.evaluation.problems)})
     return config.model_copy(update=update)
 
 

@@ -31,6 +31,7 @@ class RunDir:
         self.seconds = self.root / "seconds.json"
         self.work_list = self.root / "work" / "work_list.parquet"
         self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
+        self.decontamination = self.root / "work" / "decontamination.json"
         self.generation_checkpoint = self.root / "work" / "checkpoint"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
