@@ -173,6 +173,8 @@ class SelectionConfig(Settings):
 
     keep: Literal["all", "repaired", "verified"] = "all"
     """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
+    drop_leaks: tuple[Literal["answer_in_critique", "refinement_copies_attempt", "refinement_mentions_review"], ...] = ()
+    """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from cgd_ray.config import Config, DecontaminationConfig, ProblemsConfig, SourceConfig, load_config, to_yaml
 from cgd_ray.problems.decontamination import COMMON_QUESTIONS, Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.reporting.summary import closing_rows, summarise
+from cgd_ray.rundir import RunDir, write_json
 
 FARM = "A farmer has 12 cows and sells $3$ of them each year. How many cows has he after 2 years, if none is born?"
 POINT = r"Convert the point $(0,3)$ in rectangular coordinates to polar coordinates, in the form $(r,\theta)$, where $r > 0$."
@@ -179,3 +182,16 @@ def test_paths_of_benchmarks_become_absolute_and_survive_printing(tmp_path: Path
     assert config.problems.decontaminate.against[0].path == str(tmp_path / "b.jsonl")
     Path("printed.yaml").write_text(to_yaml(config, with_docs=True))
     assert load_config("printed.yaml") == config
+
+
+def test_the_summary_tells_what_was_removed_and_null_where_nothing_was_compared(tmp_path: Path, against: DecontaminationConfig) -> None:
+    run, config = RunDir(tmp_path / "run"), load(tmp_path, None)
+    kept, report = decontaminate(problems(tmp_path, ["How many legs has a cow?", FARM]), against)
+    write_work_list(make_work_list(kept, num_samples=2), run.work_list)
+    summary = summarise(config, run)
+    assert (summary["problems"], summary["problems_removed"]) == (1, None)
+    assert closing_rows(summary)[0]["result"] == "1"
+    write_json(run.decontamination, report)
+    summary = summarise(config, run)
+    assert (summary["problems"], summary["problems_removed"]) == (1, 1)
+    assert closing_rows(summary)[0]["result"] == "1, 1 removed that overlap with a benchmark"
