@@ -19,6 +19,7 @@ _LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|q?quad)(?![a-z])|\\[,;:! ]|\^\s*(?:\{\s*)?\\circ(?:\s*\})?|\\?[%$]|[°~*]", re.IGNORECASE
 )
 _WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:bf|it|rm)|mbox)\s*\{([^{}]*)\}")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")  # what is left of a box with braces in it: its last brace does no harm
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d))")
 _THOUSANDS = re.compile(r"(?<![\d,.(])[1-9]\d{0,2}(?:(?:,|\{,\})\d{3})+(?![\d,])")
 _ZERO_DECIMALS = re.compile(r"(?<![\d.])(\d+)\.0+(?!\d)")
@@ -29,8 +30,8 @@ _LABEL = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """Numbers that count something: "Step 2", "3." at the start of a line."""
-_TIES = frozenset("^_/{}")
-"""Beside a number they make it a part of something larger."""
+_TIES_BEFORE, _TIES_AFTER = frozenset("^_/{"), frozenset("^_/")
+"""Beside an expression they make it a part of something larger."""
 _PROSE = frozenset({"yes", "no", "true", "false", "none", "even", "odd", "right", "wrong", "correct", "incorrect"})
 
 _FORMER = "previous|earlier|original|initial|prior|submitted|proposed|incorrect|wrong|flawed"
@@ -94,8 +95,8 @@ def _holds(text: str, answer: Sequence[str]) -> bool:
     return any(
         token == answer[0]
         and tokens[start : start + length] == answer
-        and tokens[start - 1] not in _TIES
-        and tokens[start + length] not in _TIES
+        and tokens[start - 1] not in _TIES_BEFORE
+        and tokens[start + length] not in _TIES_AFTER
         for start, token in enumerate(tokens[:-1])
         if start > 0 and start + length < len(tokens)
     )
@@ -104,7 +105,8 @@ def _holds(text: str, answer: Sequence[str]) -> bool:
 def _tokens(text: str) -> list[str]:
     """A text's words, numbers and signs, with what is mere layout taken out; a minus belongs to its number where it is no difference."""
     text = _LAYOUT.sub(" ", text.replace("−", "-").lower())
-    text = _FRACTION.sub(lambda found: "/".join(part for part in found.groups() if part), _WRAPPER.sub(r" \1 ", text))
+    text = _FRACTION.sub(lambda found: "/".join(part for part in found.groups() if part), text)
+    text = _BOX.sub(" ", _WRAPPER.sub(r" \1 ", text))
     text = _ZERO_DECIMALS.sub(r"\1", _THOUSANDS.sub(lambda found: re.sub(r"\D", "", found.group()), text))
     return _TOKEN.findall(text)
 
