@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -58,7 +58,7 @@ class FieldMapping(Settings):
     """Column with a unique id; null makes ids from a hash of the question."""
 
 
-class ProblemsConfig(Settings):
+class SourceConfig(Settings):
     """Where problems come from."""
 
     path: str
@@ -73,7 +73,7 @@ class ProblemsConfig(Settings):
     """Take only the first n problems; null takes all."""
 
     @model_validator(mode="after")
-    def _pattern_compiles(self) -> "ProblemsConfig":
+    def _pattern_compiles(self) -> "SourceConfig":
         if self.reference_answer_pattern is not None:
             try:
                 groups = re.compile(self.reference_answer_pattern).groups
@@ -82,6 +82,25 @@ class ProblemsConfig(Settings):
             if groups < 1:
                 raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} has no group; put (...) around the answer")
         return self
+
+
+SourceT = TypeVar("SourceT", bound=SourceConfig)
+
+
+class DecontaminationConfig(Settings):
+    """Which training problems are removed because a benchmark asks them too."""
+
+    against: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """The benchmarks, each described like any source of problems; only their questions are compared."""
+    ngram: Count = 13
+    """A run of so many words in common is an overlap; questions with fewer words must be the same."""
+
+
+class ProblemsConfig(SourceConfig):
+    """The training problems."""
+
+    decontaminate: DecontaminationConfig | None = None
+    """Remove problems that overlap with benchmarks, after `limit` is applied; null removes none."""
 
 
 class SamplingConfig(Settings):
@@ -180,6 +199,8 @@ class SelectionConfig(Settings):
 
     keep: Literal["all", "repaired", "verified"] = "all"
     """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
+    drop_leaks: tuple[Literal["answer_in_critique", "refinement_copies_attempt", "refinement_mentions_review"], ...] = ()
+    """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
@@ -245,7 +266,7 @@ class TrainingConfig(Settings):
 class EvaluationConfig(Settings):
     """Prompt-only evaluation: the problem alone, no critique."""
 
-    problems: ProblemsConfig
+    problems: SourceConfig
     """Held-out problems with a reference answer."""
     sampling: SamplingConfig = SamplingConfig()
     """Decoding of both models."""
@@ -379,6 +400,8 @@ def _explain(tree: Any, item: Mapping[str, Any]) -> str:
 def _valid_names(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location:
+        if part.isdigit():  # a place in a list of settings
+            continue
         inner = _settings_class(model.model_fields[part].annotation)
         assert inner is not None, f"{part} has no fields of its own"
         model = inner
@@ -388,7 +411,7 @@ def _valid_names(location: Sequence[str]) -> list[str]:
 def _settings_class(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in {typing.Union, tuple}:
         return next((found for found in map(_settings_class, typing.get_args(annotation)) if found), None)
     return None
 
@@ -407,11 +430,17 @@ def _with_absolute_paths(config: Config) -> Config:
     def absolute(path: str) -> str:
         return str(Path(path).absolute()) if Path(path).exists() else path
 
-    def problems(source: ProblemsConfig) -> ProblemsConfig:
-        return source.model_copy(update={"path": absolute(source.path)})
+    def source(of: SourceT) -> SourceT:
+        return of.model_copy(update={"path": absolute(of.path)})
 
-    def role(source: RoleConfig) -> RoleConfig:
-        return source.model_copy(update={"model": absolute(source.model)})
+    def problems(of: ProblemsConfig) -> ProblemsConfig:
+        if of.decontaminate is None:
+            return source(of)
+        against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
+        return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
+
+    def role(of: RoleConfig) -> RoleConfig:
+        return of.model_copy(update={"model": absolute(of.model)})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),
@@ -423,7 +452,7 @@ def _with_absolute_paths(config: Config) -> Config:
     update["generation"] = config.generation.model_copy(update={"reuse": reuse})
     update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
     if config.evaluation is not None:
-        update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
+        update["evaluation"] = config.evaluation.model_copy(update={"problems": source(config.evaluation.problems)})
     return config.model_copy(update=update)
 
 

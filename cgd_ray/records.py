@@ -58,6 +58,7 @@ SELECTED_SCHEMA = pa.schema(
         *RECORD_SCHEMA,
         pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
         pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
+        pa.field("leaks", pa.list_(pa.string())),  # names of what generation/leakage.py found; null when the row failed
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
 from cgd_ray.preflight import check_cluster, check_models
+from cgd_ray.problems.decontamination import Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
 from cgd_ray.prompts import load_prompts
@@ -52,6 +54,8 @@ class Session:
     screen: Screen
     work_lists: Mapping[Path, pa.Table]
     """Each work list and where it is written."""
+    decontamination: Mapping[str, Any] | None
+    """What was found in the training problems; null when they were not compared with a benchmark."""
 
     @property
     def records(self) -> Path:
@@ -77,9 +81,10 @@ def execute(command: str, config: Config) -> None:
     run = RunDir(config.run_dir)
     with _refusing():
         run.check(config)
-        work_lists = _make_work_lists(config, run)
+        problems, decontamination = _training_problems(config)
+        work_lists = _make_work_lists(config, run, problems)
     with Screen(run.logs / "driver.log") as screen:
-        session = Session(config=config, run=run, screen=screen, work_lists=work_lists)
+        session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with _refusing():
             pending = _pending(command, session)
         if pending:
@@ -92,9 +97,17 @@ def execute(command: str, config: Config) -> None:
             screen.say(f"model:   {run.model}")
 
 
-def _make_work_lists(config: Config, run: RunDir) -> dict[Path, pa.Table]:
-    """Read all problems, those of the evaluation too: a wrong column is better found now than after a night of generation."""
-    lists = {run.work_list: make_work_list(load_problems(config.problems), config.generation.num_samples)}
+def _training_problems(config: Config) -> tuple[pa.Table, dict[str, Any] | None]:
+    """The problems to train on and, when they were compared with benchmarks, the report on that."""
+    problems = load_problems(config.problems)
+    if config.problems.decontaminate is None:
+        return problems, None
+    return decontaminate(problems, config.problems.decontaminate)
+
+
+def _make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Path, pa.Table]:
+    """Read the problems of the evaluation too: a wrong column is better found now than after a night of generation."""
+    lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
     if config.evaluation is not None:
         held_out = load_problems(config.evaluation.problems)
         lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
@@ -134,6 +147,8 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
             run.claim(config)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)
+            if session.decontamination is not None:
+                write_json(run.decontamination, session.decontamination)
             _add_seconds(run, "start", started)
             for stage in pending:
                 _work(stage, session)
@@ -176,8 +191,10 @@ def _select(session: Session) -> None:
     config, run = session.config, session.run
     manifest = read_manifest(session.records)
     assert manifest is not None, "generation is finished, or another run's records were checked"
+    # this run's own records come from a work list that is clean already
+    benchmarks = Benchmarks(config.problems.decontaminate) if config.records and config.problems.decontaminate else None
     with session.screen.progress("select", manifest["rows"], "records") as bar:
-        select_records(config.selection, session.records, run.selected, bar.advance)
+        select_records(config.selection, session.records, run.selected, bar.advance, benchmarks)
 
 
 def _pack(session: Session) -> None:

@@ -24,6 +24,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
     return {
         "run_dir": str(run.root),
         "problems": len(pq.read_table(run.work_list, columns=["problem_id"])["problem_id"].unique()),
+        "problems_removed": _problems_removed(run),
         **_records(run),
         "generation": _generation(config, run),
         "training": _training(config, run),
@@ -35,7 +36,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
 
 def closing_rows(summary: Summary) -> list[dict[str, str]]:
     """The closing table, a row per stage that has something to tell."""
-    rows = [("problems", f"{summary['problems']:,}")]
+    rows = [("problems", _problems_text(summary))]
     if summary["records"] is not None:
         rows += _record_rows(summary)
     if summary["generation"] is not None:
@@ -49,11 +50,17 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
     return [{"stage": name, "result": text} for name, text in rows]
 
 
+def _problems_removed(run: RunDir) -> int | None:
+    """Training problems that overlap with a benchmark; None when none was compared with."""
+    report = read_json(run.decontamination)
+    return None if report is None else report["removed"]
+
+
 def _records(run: RunDir) -> Summary:
-    """Records, verdicts and repair; `kept` are those that training takes, so that written = kept + dropped + failed."""
+    """Records, verdicts, repair and leakage; `kept` are those that training takes, so that written = kept + dropped + failed."""
     selected, examples = read_manifest(run.selected), read_manifest(run.examples)
     if selected is None:
-        return {"records": None, "verdicts": None, "repair": None}
+        return {"records": None, "verdicts": None, "repair": None, "leakage": None}
     dropped, kept = dict(selected["dropped"]), selected["kept"]
     if examples is not None:
         dropped |= examples["dropped"]
@@ -62,6 +69,7 @@ def _records(run: RunDir) -> Summary:
         "records": {"written": selected["written"], "failed": selected["failed"], "kept": kept, "dropped": dropped},
         "verdicts": selected["verdicts"],
         "repair": selected["repair"],
+        "leakage": selected["leakage"],
     }
 
 
@@ -122,6 +130,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _problems_text(summary: Summary) -> str:
+    removed = summary["problems_removed"]
+    return f"{summary['problems']:,}" if removed is None else f"{summary['problems']:,}, {removed:,} removed that overlap with a benchmark"
+
+
 def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     records, repair = summary["records"], summary["repair"]
     reasons = "".join(f", {count} {reason}" for reason, count in records["dropped"].items())
@@ -131,6 +144,8 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     ]
     if any(repair.values()):
         rows.append(("repair", ", ".join(f"{count:,} {name.replace('_to_', '→')}" for name, count in repair.items())))
+    if any(summary["leakage"].values()):
+        rows.append(("leakage", ", ".join(f"{count:,} {name}" for name, count in summary["leakage"].items())))
     return rows
 
 

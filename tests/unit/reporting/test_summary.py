@@ -18,6 +18,7 @@ SELECTED: dict[str, Any] = {
     "kept": 1990,
     "dropped": {"attempt_truncated": 4, "not_verified": 3},
     "verdicts": {"right": 997, "wrong": 990, "missing": 10},
+    "leakage": {"answer_in_critique": 4, "refinement_copies_attempt": 0, "refinement_mentions_review": 1},
     "repair": {"wrong_to_right": 7, "wrong_to_wrong": 0, "right_to_right": 5, "right_to_wrong": 1},
 }
 SPENT = {"prompt_tokens": 100, "cached_tokens": 0, "tokens": 20}
