@@ -12,10 +12,15 @@ from contextlib import contextmanager
 from cgd_ray.config import ClusterConfig
 
 
+def starts_here(cluster: ClusterConfig) -> bool:
+    """Whether Ray is started on this machine, in this environment."""
+    return _address(cluster) is None
+
+
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Mapping[str, float]]:
     """Yield the cluster's resources, as {"CPU": 16.0, "GPU": 2.0, ...}. Raises ValueError when the cluster cannot be reached."""
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    address = _address(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default: a warning less
     import ray
@@ -33,3 +38,7 @@ def connected(cluster: ClusterConfig) -> Iterator[Mapping[str, float]]:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _address(cluster: ClusterConfig) -> str | None:
+    return cluster.address or os.environ.get("RAY_ADDRESS")

@@ -32,6 +32,7 @@ class RunDir:
         self.work_list = self.root / "work" / "work_list.parquet"
         self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
         self.generation_checkpoint = self.root / "work" / "checkpoint"
+        self.spending = self.root / "work" / "spending"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
-from cgd_ray.generation.engine import EngineFactory, vllm_engine
+from cgd_ray.generation.engine import EngineFactory, RealEngines, RunEndedError, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ActorReport, ProgressFn, watched
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
@@ -44,19 +44,19 @@ class _Plan:
 
 
 def generate(
-    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory = vllm_engine
+    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory | None = None
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
     `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
-    directory holds records of other models, prompts or sampling, and, after everything is written, when more rows failed than
-    `generation.max_failed_fraction`.
+    directory holds records of other models, prompts or sampling, when an engine had to end the run, which can be resumed, and, after
+    everything is written, when more rows failed than `generation.max_failed_fraction`.
     """
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
         prompts=load_prompts(config.prompts),
         fingerprints=stage_fingerprints(config),
-        engine_factory=engine_factory,
+        engine_factory=engine_factory or RealEngines(spending=run.spending),
     )
     flow = Dataflow(
         work_list=run.work_list,
@@ -114,7 +114,10 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None) -> dic
     resumed = len(flow.finished_ids())
     start = {COUNTS[stage]: resumed for stage in plan.fingerprints}
     with watched({**start, "failed": 0, "tokens": 0}, on_progress) as report:
-        flow.run([(stage, plan.spec(role, report)) for stage, role in plan.stages])
+        try:
+            flow.run([(stage, plan.spec(role, report)) for stage, role in plan.stages])
+        except RunEndedError as error:  # as Ray hands it on: the actor's error is the cause, its text is a traceback
+            raise ValueError(str(getattr(error, "cause", error))) from None
     parts = sorted(flow.output.glob("*.parquet"))
     details = {**_count(parts, flow.work_list, list(plan.fingerprints)), "resumed": resumed, "seconds": time.monotonic() - started}
     write_manifest(flow.output, fingerprint, parts, {**details, "fingerprints": dict(plan.fingerprints)})

