@@ -161,7 +161,7 @@ class ApiConfig(Settings):
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("base_url is no address; write it like https://api.openai.com/v1")
         if url.username is not None or url.password is not None or url.query or url.fragment:
-            raise ValueError("base_url holds more than an address, which could be a secret; give the key by key_variable")
+            raise ValueError("base_url holds more than an address, perhaps a key; name its variable in key_variable")
         if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
             raise ValueError("key_variable is no name of an environment variable (capitals, digits and _); give the name, never the key")
         return self

@@ -16,12 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Fault = str
-"""A status such as "429", or "stall", "broken json", "no choices", "no usage", "cut", "html", "filtered", "long"."""
+"""A status such as "429", or one of the words below; those of ANSWERED are whole answers all the same, and billed."""
 Plan = Callable[[str, int], Fault | None]
 """(last message, number of the request from 0 on) -> what goes wrong with it."""
 
+ANSWERED: dict[Fault | None, str] = {None: "stop", "slow": "stop", "surrogate": "stop", "long": "length", "filtered": "content_filter"}
+"""What leads to an answer, and its finish reason."""
 FAULTS = ("429", "429 date", "500", "503", "408", "409", "stall", "broken json", "no choices", "no usage", "cut", "html")
 PROMPT_TOKENS, TOKENS = 100, 10
+SLOW_S, STALL_S = 0.3, 3.0
 
 
 def seeded_plan(seed: int, share: float = 0.5, most: int = 3) -> Plan:
@@ -91,15 +94,15 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(api.latency_s)
         with api.lock:
             api.faults[str(fault)] += 1
-        if fault is None or fault in ("filtered", "long"):
-            with api.lock:
-                api.billed[conversation] += 1
-            self._answer(conversation, {"filtered": "content_filter", "long": "length"}.get(str(fault), "stop"))
-        else:
-            self._misbehave(fault, conversation)
+        if fault is not None and fault not in ANSWERED:
+            return self._misbehave(fault, conversation)
+        time.sleep(SLOW_S if fault == "slow" else 0)
+        with api.lock:
+            api.billed[conversation] += 1
+        self._answer("\ud800" if fault == "surrogate" else f"{conversation} \\boxed{{1}}\nConclusion: wrong", ANSWERED[fault])
 
-    def _answer(self, conversation: str, finish_reason: str = "stop", **changes: Any) -> None:
-        message = {"role": "assistant", "content": f"{conversation} \\boxed{{1}}\nConclusion: wrong"}
+    def _answer(self, text: str, finish_reason: str = "stop", **changes: Any) -> None:
+        message = {"role": "assistant", "content": text}
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": TOKENS, "prompt_tokens_details": {"cached_tokens": 40}}
         choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
         answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
@@ -107,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _misbehave(self, fault: Fault, conversation: str) -> None:
         if fault == "stall":
-            time.sleep(3.0)
+            time.sleep(STALL_S)
         elif fault == "broken json":
             self._send(200, '{"choices": [{"mess')
         elif fault == "no choices":
@@ -126,16 +129,20 @@ class _Handler(BaseHTTPRequestHandler):
         """An error status; like some endpoints, this one repeats the key it was given."""
         status, headers = int(fault.split()[0]), {}
         if status == 429:
-            wait_s = 1 if "date" not in fault else 2  # a date has whole seconds
-            now = time.time()
-            headers["retry-after"] = formatdate(now + wait_s, usegmt=True) if "date" in fault else str(wait_s)
+            now = time.time()  # a date has whole seconds, so it says up to one less
+            headers["retry-after"] = {"429": "1", "429 long": "7200", "429 date": formatdate(now + 2, usegmt=True)}[fault]
             with self.server.api.lock:
                 self.server.api.not_before[conversation] = now + 1
         said = f"no, not with {self.headers['authorization']}"
         self._send(status, json.dumps({"error": {"message": said, "type": "refused", "code": status}}), headers=headers)
 
     def _send(
-        self, status: int, text: str, content_type: str = "application/json", length: int | None = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        text: str,
+        content_type: str = "application/json",
+        length: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         content = text.encode()
         self.send_response(status)

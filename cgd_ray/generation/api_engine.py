@@ -63,15 +63,15 @@ class ApiEngine:
         self._role, self._api = role, api
         self._ledger = Ledger(spending)
         self._key = "" if api.key_variable is None else os.environ.get(api.key_variable, "").strip()
-        no_key: Any = {"Authorization": openai.omit}
         self._client = openai.AsyncOpenAI(
             base_url=api.base_url,
-            api_key=self._key or "none",  # anything but None and "", for which the client takes OPENAI_API_KEY
-            default_headers=None if self._key else no_key,
+            api_key=self._key or "none",  # for None the client would send OPENAI_API_KEY, whoever's that is
             max_retries=0,
             timeout=None,  # the client's is per read, so an endpoint that drips would never meet it
         )
+        self._headers: dict[str, str | openai.Omit] = {} if self._key else {"Authorization": openai.omit}
         self._under_way = 0
+        """Requests that the endpoint is working on."""
         self._ended = None if api.key_variable is None else _key_fault(api.key_variable, self._key)
         """Why no further request is begun."""
 
@@ -125,7 +125,9 @@ class ApiEngine:
         try:
             async with asyncio.timeout(self._api.request_timeout_s):
                 # not by chat.completions.create, which knows neither all fields of all endpoints nor how to leave one out
-                answer = await self._client.post("/chat/completions", cast_to=ChatCompletion, body=fields)
+                answer = await self._client.post(
+                    "/chat/completions", cast_to=ChatCompletion, body=fields, options={"headers": self._headers}
+                )
             purchase = read_answer(answer, key)
             self._ledger.add(purchase)
         except TimeoutError:

@@ -35,7 +35,7 @@ class RequestError(ValueError):
 
 
 class RunEndedError(Exception):
-    """Nothing is wrong with this row, but no row can be served now: the run ends and can be resumed. Its message is for the user."""
+    """Nothing is wrong with this row, but no row can be served now: the run ends and can be resumed. Its one line is for the user."""
 
 
 class Engine(Protocol):

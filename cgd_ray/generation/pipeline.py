@@ -116,8 +116,8 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None) -> dic
     with watched({**start, "failed": 0, "tokens": 0}, on_progress) as report:
         try:
             flow.run([(stage, plan.spec(role, report)) for stage, role in plan.stages])
-        except RunEndedError as error:  # as Ray hands it on: the actor's error is the cause, its text is a traceback
-            raise ValueError(str(getattr(error, "cause", error))) from None
+        except RunEndedError as error:  # as Ray hands it on: the actor's error is the cause, and lines of advice were added to it
+            raise ValueError(str(getattr(error, "cause", error)).splitlines()[0]) from None
     parts = sorted(flow.output.glob("*.parquet"))
     details = {**_count(parts, flow.work_list, list(plan.fingerprints)), "resumed": resumed, "seconds": time.monotonic() - started}
     write_manifest(flow.output, fingerprint, parts, {**details, "fingerprints": dict(plan.fingerprints)})
