@@ -18,16 +18,16 @@ from typing import Any
 Fault = str
 """A status such as "429", or one of the words below; those of ANSWERED are whole answers all the same, and billed."""
 Plan = Callable[[str, int], Fault | None]
-"""(last message, number of the request from 0 on) -> what goes wrong with it."""
+"""(text of all messages, number of the conversation's request from 0 on) -> what goes wrong with it."""
 
 ANSWERED: dict[Fault | None, str] = {None: "stop", "slow": "stop", "surrogate": "stop", "long": "length", "filtered": "content_filter"}
 """What leads to an answer, and its finish reason."""
 FAULTS = ("429", "429 date", "500", "503", "408", "409", "stall", "broken json", "no choices", "no usage", "cut", "html")
 PROMPT_TOKENS, TOKENS = 100, 10
-SLOW_S, STALL_S = 0.3, 3.0
+SLOW_S, STALL_S = 0.3, 60.0
 
 
-def seeded_plan(seed: int, share: float = 0.5, most: int = 3) -> Plan:
+def seeded_plan(seed: int, share: float = 0.4, most: int = 2) -> Plan:
     """About `share` of all requests go wrong in one of FAULTS, at most `most` in a row of one conversation."""
 
     def plan(message: str, number: int) -> Fault | None:
@@ -74,6 +74,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.api = api
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client hung up, as it does after a stall."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -90,7 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             api.headers.append({name.lower(): value for name, value in self.headers.items()})
             api.early += time.time() < api.not_before.get(conversation, 0.0)
         fault = "401" if api.key is not None and self.headers["authorization"] != f"Bearer {api.key}" else None
-        fault = fault or api.plan(body["messages"][-1]["content"], number)
+        if not self.path.startswith("/v1/chat"):
+            fault = self.path.split("/")[2]
+        fault = fault or api.plan("\n".join(message["content"] for message in body["messages"]), number)
         time.sleep(api.latency_s)
         with api.lock:
             api.faults[str(fault)] += 1
