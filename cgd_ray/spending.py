@@ -71,7 +71,7 @@ class Spending:
         all_tokens, cost = self.prompt_tokens + self.tokens, self.cost(api)
         counts = f"{self.answers:,} answers with {self.prompt_tokens:,} input and {self.tokens:,} output tokens"
         if api.max_cost is not None and cost is not None and cost >= api.max_cost:
-            return _limit_line("max_cost", f"{api.max_cost:.2f} {api.currency}", f"{cost:.2f} {api.currency} spent on {counts}")
+            return _limit_line("max_cost", f"{api.max_cost:g} {api.currency}", f"{cost:.4f} {api.currency} spent on {counts}")
         if api.max_tokens_total is not None and all_tokens >= api.max_tokens_total:
             return _limit_line("max_tokens_total", f"{api.max_tokens_total:,}", f"{all_tokens:,} tokens spent, {counts}")
         return None

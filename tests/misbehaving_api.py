@@ -93,8 +93,6 @@ class _Handler(BaseHTTPRequestHandler):
             api.headers.append({name.lower(): value for name, value in self.headers.items()})
             api.early += time.time() < api.not_before.get(conversation, 0.0)
         fault = "401" if api.key is not None and self.headers["authorization"] != f"Bearer {api.key}" else None
-        if not self.path.startswith("/v1/chat"):
-            fault = self.path.split("/")[2]
         fault = fault or api.plan("\n".join(message["content"] for message in body["messages"]), number)
         time.sleep(api.latency_s)
         with api.lock:

@@ -115,7 +115,7 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _spending_text(spending: Mapping[str, Any]) -> str:
-    cost = "" if spending["cost"] is None else f", {spending['cost']:,.2f} {spending['currency']}"
+    cost = "" if spending["cost"] is None else f", {spending['cost']:,.4f} {spending['currency']}"
     return f"{spending['answers']:,} answers, {spending['prompt_tokens']:,} input and {spending['tokens']:,} output tokens{cost}"
 
 

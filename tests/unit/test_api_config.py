@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from cgd_ray.config import load_config, to_yaml
+from cgd_ray.preflight import check_key, check_models
 
 BASE_URL = "https://api.example.org/v1"
 
@@ -61,3 +63,15 @@ def test_the_student_cannot_be_elsewhere(tmp_path: Path) -> None:
 def test_engine_arguments_are_refused_for_an_endpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"teacher: engine is {'dtype': 'float32'} and api is set"):
         load(tmp_path, {"api": {"base_url": BASE_URL}, "engine": {"dtype": "float32"}})
+
+
+def test_an_endpoint_needs_its_key_and_no_model_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXAMPLE_KEY", raising=False)
+    student = {"model": "examples/tinymath/models/student", "context_length": 1024}
+    config = load(tmp_path, {"model": "/not/a/directory", "api": {"base_url": BASE_URL, "key_variable": "EXAMPLE_KEY"}}, student)
+    check_models(config, pa.table({"question": ["What is 1 + 1?"]}))
+    with pytest.raises(ValueError, match="key_variable EXAMPLE_KEY is not set in this environment; set it"):
+        check_key(config.teacher)
+    monkeypatch.setenv("EXAMPLE_KEY", "secret")
+    check_key(config.teacher)
+    check_key(config.student)

@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from cgd_ray.config import ApiConfig
+from cgd_ray.config import ApiConfig, Config
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.records import PROBLEM_SCHEMA
+from cgd_ray.reporting.summary import closing_rows, summarise
+from cgd_ray.rundir import RunDir
 from cgd_ray.spending import Ledger, Purchase, Spending, spent
 
 
@@ -43,7 +48,7 @@ def test_tokens_cost_what_their_prices_say(prices: dict[str, float], cost: float
             "teacher.api.max_tokens_total 2,100 is reached: 2,100 tokens spent, 2 answers with 2,000 input and 100",
         ),
         ({**PRICES, "max_cost": 0.0051}, None),
-        ({**PRICES, "max_cost": 0.005, "currency": "EUR"}, "teacher.api.max_cost 0.01 EUR is reached: 0.01 EUR spent on 2 answers"),
+        ({**PRICES, "max_cost": 0.005, "currency": "EUR"}, "teacher.api.max_cost 0.005 EUR is reached: 0.0050 EUR spent on 2 answers"),
     ],
 )
 def test_a_limit_is_reached_by_what_was_spent(limits: dict[str, Any], line: str | None) -> None:
@@ -82,3 +87,23 @@ def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) 
     assert reader.spending().answers == 2
     file.write_bytes(line + line + b'{"key": \n' + line)  # a full disk that had room again
     assert reader.spending().answers == 3
+
+
+def test_the_summary_tells_what_was_spent_on_an_endpoint(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    problem = {"problem_id": "p", "question": "q", "reference_answer": None, "reference_solution": None, "error": None}
+    write_work_list(make_work_list(pa.Table.from_pylist([problem], schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
+    Ledger(run.spending).add(bought())
+    tree = {"run_dir": str(tmp_path), "problems": {"path": "p"}, "student": {"model": "s"}, "teacher": {"model": "t"}}
+    assert summarise(Config.model_validate(tree), run)["spending"] is None
+    tree["teacher"] = {"model": "t", "api": {"base_url": "http://127.0.0.1/v1", **PRICES}}
+    summary = summarise(Config.model_validate(tree), run)
+    assert summary["spending"] == {
+        "answers": 1,
+        "prompt_tokens": 1_000,
+        "cached_tokens": 400,
+        "tokens": 50,
+        "cost": 0.0025,
+        "currency": "USD",
+    }
+    assert {"stage": "teacher's API", "result": "1 answers, 1,000 input and 50 output tokens, 0.0025 USD"} in closing_rows(summary)
