@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from cgd_ray.config import ClusterConfig
 
 
+def starts_here(cluster: ClusterConfig) -> bool:
+    """Whether Ray is started on this machine, in this environment."""
+    return _address(cluster) is None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a cluster has, as {"CPU": 16.0, "GPU": 2.0, ...}."""
@@ -25,7 +30,7 @@ class Resources:
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Resources]:
     """Yield the cluster's resources. Raises ValueError when the cluster cannot be reached."""
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    address = _address(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default: a warning less
     import ray
@@ -46,3 +51,7 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         yield Resources(present=present, most={name: max(present.get(name, 0), limits.get(name, 0)) for name in {*present, *limits}})
     finally:
         ray.shutdown()
+
+
+def _address(cluster: ClusterConfig) -> str | None:
+    return cluster.address or os.environ.get("RAY_ADDRESS")

@@ -12,12 +12,14 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Price = Annotated[float, Field(ge=0.0)]
 
 EXECUTION_ONLY = (
     "run_dir",
@@ -29,6 +31,13 @@ EXECUTION_ONLY = (
     "teacher.request_timeout_s",
     "teacher.stall_timeout_s",
     "generation.reuse",
+    "teacher.api.key_variable",
+    "teacher.api.request_timeout_s",
+    "teacher.api.max_retries",
+    "teacher.api.price_per_million",
+    "teacher.api.currency",
+    "teacher.api.max_tokens_total",
+    "teacher.api.max_cost",
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
@@ -154,13 +163,64 @@ class ThinkingConfig(Settings):
     """Ends it; the answer follows."""
 
 
+class ApiConfig(Settings):
+    """An OpenAI-compatible endpoint that serves a role, in place of an engine of this project's own."""
+
+    base_url: str
+    """Address of the endpoint up to its version, e.g. https://api.openai.com/v1."""
+    key_variable: str | None = None
+    """Name of the environment variable that holds the key on every node; the key itself is written nowhere. Null sends none."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds from the sending of a request to the end of its answer; a slower one is tried again."""
+    max_retries: Annotated[int, Field(ge=0)] = 8
+    """Further tries after overload, server errors, cut connections and unusable answers, ever longer apart; then the row fails."""
+    request_fields: Mapping[str, Any] = Field(default_factory=dict)
+    """Fields of every request with the last word; null leaves one out, e.g. {max_tokens: null, max_completion_tokens: 8192}."""
+    price_per_million_input_tokens: Price | None = None
+    """What 1,000,000 tokens of prompts cost; null keeps no account of money."""
+    price_per_million_cached_tokens: Price | None = None
+    """The same for those of them that the endpoint reports as found in its cache; null: they cost what all prompts cost."""
+    price_per_million_output_tokens: Price | None = None
+    """What 1,000,000 generated tokens cost."""
+    currency: str = "USD"
+    """Of the prices; for messages only."""
+    max_tokens_total: Count | None = None
+    """Tokens of prompts and answers after which the run ends; it can be resumed with a higher limit. Null sets none."""
+    max_cost: Annotated[float, Field(gt=0.0)] | None = None
+    """Money after which the run ends, in the same way; needs the prices. Requests on their way are still finished and paid."""
+
+    @model_validator(mode="after")
+    def _address_and_key_are_apart(self) -> "ApiConfig":
+        # what is in these fields by mistake may be a key, so the messages do not repeat it
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("base_url is no address; write it like https://api.openai.com/v1")
+        if url.username is not None or url.password is not None or url.query or url.fragment:
+            raise ValueError("base_url holds more than an address, perhaps a key; name its variable in key_variable")
+        if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
+            raise ValueError("key_variable is no name of an environment variable (capitals, digits and _); give the name, never the key")
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> "ApiConfig":
+        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
+        if self.max_cost is not None and None in prices:
+            raise ValueError(
+                f"max_cost is {self.max_cost:g}, but price_per_million_input_tokens is {prices[0]} and price_per_million_output_tokens "
+                f"is {prices[1]}; set both prices"
+            )
+        return self
+
+
 class RoleConfig(Settings):
     """One model in one role: student or teacher."""
 
     model: str
-    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name."""
+    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    api: ApiConfig | None = None
+    """Endpoint that serves the model, for the teacher only; null runs it here with vLLM."""
     context_length: Count = 8192
-    """Longest prompt plus generation in tokens."""
+    """Longest prompt plus generation in tokens; an endpoint has its own."""
     sampling: SamplingConfig = SamplingConfig()
     """Decoding settings of this role."""
     placement: PlacementConfig = PlacementConfig()
@@ -175,6 +235,12 @@ class RoleConfig(Settings):
     """Seconds one generation may take before its row fails."""
     stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
     """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
+
+    @model_validator(mode="after")
+    def _engine_or_api(self) -> "RoleConfig":
+        if self.api is not None and self.engine:
+            raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
+        return self
 
 
 class GenerationConfig(Settings):
@@ -319,6 +385,12 @@ class Config(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _student_is_here(self) -> "Config":
+        if self.student.api is not None:
+            raise ValueError(f"student.api is {self.student.api.base_url}, but the student is trained and cannot be elsewhere; remove it")
+        return self
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=c` overrides, resolve paths and validate.
@@ -439,8 +511,8 @@ def _with_absolute_paths(config: Config) -> Config:
         against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
         return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
 
-    def role(of: RoleConfig) -> RoleConfig:
-        return of.model_copy(update={"model": absolute(of.model)})
+    def role(source: RoleConfig) -> RoleConfig:
+        return source if source.api is not None else source.model_copy(update={"model": absolute(source.model)})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),

@@ -4,6 +4,7 @@ Each refusal is a ValueError of one line that names the setting, what it is, wha
 """
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cgd_ray.prompts import Message, load_prompts
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
-    """Both models are loadable, and their contexts hold at least the shortest problem's prompts."""
+    """Models that run here are loadable, and their contexts hold at least the shortest problem's prompts."""
     prompts = load_prompts(config.prompts)
     question = min(problems["question"].to_pylist(), key=len)
     shortest = {
@@ -25,11 +26,20 @@ def check_models(config: Config, problems: pa.Table) -> None:
     }
     for name, messages in shortest.items():
         role: RoleConfig = getattr(config, name)
+        if role.api is not None:
+            continue  # the endpoint has the model, the tokenizer and the context
         _check_model_files(name, role.model)
         chat = Chat.load(role.model, role.chat_template_kwargs)
         _check_context(name, role, chat, messages)
         if name == "student":
             chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
+
+
+def check_key(teacher: RoleConfig) -> None:
+    """The key of the teacher's endpoint is there; for a Ray that is started on this machine and inherits this environment."""
+    variable = None if teacher.api is None else teacher.api.key_variable
+    if variable is not None and not os.environ.get(variable, "").strip():
+        raise ValueError(f"teacher.api.key_variable {variable} is not set in this environment; set it to the key of the endpoint")
 
 
 def check_cluster(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:

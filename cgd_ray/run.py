@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from cgd_ray.chat import Chat
-from cgd_ray.cluster import connected
+from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config
 from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
@@ -23,7 +23,7 @@ from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
-from cgd_ray.preflight import check_cluster, check_models
+from cgd_ray.preflight import check_cluster, check_key, check_models
 from cgd_ray.problems.decontamination import Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
@@ -141,6 +141,8 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     session.screen.say("checking the models and starting Ray")
     with _refusing():
         check_models(config, session.work_lists[run.work_list])
+        if GENERATE in pending and starts_here(config.cluster):
+            check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_sigterm():
             for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
                 session.screen.say(wait)
@@ -285,13 +287,13 @@ def _failing(logs: Path) -> Iterator[None]:
 
     try:
         yield
+    except (RayError, TrainingFailedError) as error:  # before ValueError: what Ray hands on from an actor is both
+        logger.exception("a stage failed")
+        raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
     except (ValueError, TrainingStoppedError) as error:
         raise StageFailedError(str(error)) from error
     except OSError as error:
         raise StageFailedError(f"{error.strerror or error}: {error.filename}; mend that, and the same command goes on from here") from error
-    except (RayError, TrainingFailedError) as error:
-        logger.exception("a stage failed")
-        raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
 
 
 def _last_line(error: Exception) -> str:

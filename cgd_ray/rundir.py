@@ -33,6 +33,7 @@ class RunDir:
         self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
         self.generation_state = self.root / "work" / "generation"
         self.decontamination = self.root / "work" / "decontamination.json"
+        self.spending = self.root / "work" / "spending"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"

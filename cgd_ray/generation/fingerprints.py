@@ -60,8 +60,10 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    settings = role.model_dump(mode="json", exclude={"model", "placement", "request_timeout_s", "stall_timeout_s"})
-    return {**settings, "model": model_identity(role.model)}
+    settings = role.model_dump(mode="json", exclude={"model", "placement", "api", "request_timeout_s", "stall_timeout_s"})
+    if role.api is None:
+        return {**settings, "model": model_identity(role.model)}
+    return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
 
 
 def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = "") -> str:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
 from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
-from cgd_ray.generation.engine import EngineFactory, vllm_engine
+from cgd_ray.generation.engine import EngineFactory, RealEngines, RunEndedError, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
@@ -58,19 +58,19 @@ class _Plan:
 
 
 def generate(
-    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory = vllm_engine
+    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory | None = None
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
     `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
-    directory holds records of other models, prompts or sampling, and, after everything is written, when more rows failed than
-    `generation.max_failed_fraction`. Raises StoppedError when SIGTERM ended it early.
+    directory holds records of other models, prompts or sampling, when an engine had to end the run, which can be resumed, and, after
+    everything is written, when more rows failed than `generation.max_failed_fraction`. Raises StoppedError when SIGTERM ended it early.
     """
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
         prompts=load_prompts(config.prompts),
         fingerprints=stage_fingerprints(config),
-        engine_factory=engine_factory,
+        engine_factory=engine_factory or RealEngines(spending=run.spending),
         refine_attempts=config.generation.refine_attempts,
     )
     prefilled = run.generation_state / "prefilled.parquet"
@@ -135,7 +135,10 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
     resumed = len(flow.finished_ids())
     start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
     with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
-        flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
+        try:
+            flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
+        except RunEndedError as error:  # as Ray hands it on: the actor's error is the cause, and lines of advice were added to it
+            raise ValueError(str(getattr(error, "cause", error)).splitlines()[0]) from None
     parts = sorted(flow.output.glob("*.parquet"))
     if stop_flag.exists() and (finished := len(flow.finished_ids())) < (total := pq.read_metadata(flow.work_list).num_rows):
         raise StoppedError(f"stopped with {finished:,} of {total:,} rows finished; the same command makes the others")

