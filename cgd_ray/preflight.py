@@ -25,7 +25,7 @@ def check_models(config: Config, problems: pa.Table) -> None:
     for name, messages in shortest.items():
         role: RoleConfig = getattr(config, name)
         _check_model_files(name, role.model)
-        chat = Chat.load(role.model, role.chat_template_kwargs)
+        chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         _check_context(name, role, chat, messages)
 
 

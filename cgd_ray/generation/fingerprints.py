@@ -59,7 +59,9 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    settings = role.model_dump(mode="json", exclude={"model", "placement"})
+    settings = role.model_dump(mode="json", exclude={"model", "placement", "chat_template"})
+    if role.chat_template is not None and Path(role.chat_template).is_file():
+        settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
     return {**settings, "model": model_identity(role.model)}
 
 
