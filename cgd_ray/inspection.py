@@ -71,7 +71,7 @@ def inspect(config: Config, count: int, html_file: Path | None = None) -> None:
         return
     with atomic_write(html_file) as temporary:
         temporary.write_text(as_html(found), encoding="utf-8")
-    sys.stdout.write(f"{html_file}: {len(found.examples)} of {dict(found.facts)['examples']} examples\n")
+    sys.stdout.write(f"{html_file}: {len(found.examples):,} examples\n")
 
 
 def look(config: Config, preparation: Preparation, count: int) -> Inspection:
