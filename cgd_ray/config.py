@@ -20,29 +20,35 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
+VerdictName = Literal["right", "wrong"]
 
 
 def _check_arm(value: Any) -> Any:
     if not isinstance(value, str | Mapping):
         raise ValueError(f"{value!r} is neither an arm nor shares of arms; give for instance cgd or {{cgd: 0.8, refined_only: 0.2}}")
-    valid = typing.get_args(ArmName)
-    shares = {value: 1.0} if isinstance(value, str) else value
-    for name, share in shares.items():
-        if name not in valid:
-            raise ValueError(f"{name!r} is no arm; valid here: {', '.join(valid)}")
-        if type(share) not in (int, float) or not 0 < share <= 1:
-            raise ValueError(f"the share of {name} is {share!r}; give a number above 0 and up to 1, or leave the arm out")
-    _check_shares(shares)
+    _check_shares({value: 1.0} if isinstance(value, str) else value, "arm", typing.get_args(ArmName))
     return value
 
 
-def _check_shares(shares: Mapping[str, float]) -> None:
-    total = sum(shares.values())
-    if abs(total - 1) > SHARES_TOLERANCE:
+def _check_verdict_mix(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no mapping of verdicts to shares; give for instance {{right: 0.5, wrong: 0.5}}")
+    _check_shares(value, "verdict", typing.get_args(VerdictName))
+    return value
+
+
+def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) -> None:
+    for name, share in shares.items():
+        if name not in valid:
+            raise ValueError(f"{name!r} is no {noun}; valid here: {', '.join(valid)}")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} is {share!r}; give a number from 0 to 1")
+    if abs((total := sum(shares.values())) - 1) > SHARES_TOLERANCE:
         raise ValueError(f"the shares {dict(shares)} add up to {total:g}, not to 1; change one of them")
 
 
 Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
+VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
 
 EXECUTION_ONLY = (
     "run_dir",
@@ -185,20 +191,6 @@ class SelectionConfig(Settings):
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
 
-class VerdictMix(Settings):
-    """Which share of the examples comes from records with which verdict."""
-
-    right: Fraction = 0.0
-    """Share of records whose critique finds the attempt right."""
-    wrong: Fraction = 0.0
-    """Share of records whose critique finds it wrong."""
-
-    @model_validator(mode="after")
-    def _shares_are_whole(self) -> "VerdictMix":
-        _check_shares(self.model_dump())
-        return self
-
-
 class TrainingConfig(Settings):
     """From selected records to an exported student."""
 
@@ -261,7 +253,8 @@ class TrainingConfig(Settings):
     @property
     def arm_shares(self) -> dict[ArmName, float]:
         """Share of the records that each arm gets; they add up to 1."""
-        return {self.arm: 1.0} if isinstance(self.arm, str) else dict(self.arm)
+        shares: Mapping[ArmName, float] = {self.arm: 1.0} if isinstance(self.arm, str) else self.arm
+        return {name: share for name, share in shares.items() if share > 0}
 
     @property
     def arm_label(self) -> str:

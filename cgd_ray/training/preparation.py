@@ -103,7 +103,7 @@ class Preparation:
         if mix is None:
             return self._made(order)
         verdicts = np.array(self._records["verdict"].to_pylist())[order]
-        shares = {name: share for name, share in mix.model_dump().items() if share > 0}
+        shares: dict[str, float] = {name: share for name, share in mix.items() if share > 0}
         if outside := int(np.isin(verdicts, list(shares), invert=True).sum()):
             self.dropped["outside_verdict_mix"] = outside
         return interleave({name: self._made(order[verdicts == name]) for name in shares}, shares)

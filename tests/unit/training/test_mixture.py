@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cgd_ray.chat import Chat
-from cgd_ray.config import TrainingConfig, VerdictMix
+from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.mixture import assign_arms, interleave, seeded_order
@@ -50,6 +50,12 @@ def test_a_records_arm_and_place_do_not_depend_on_which_others_there_are() -> No
     all_of_them = [IDS[index] for index in seeded_order(IDS, 0)]
     some = [IDS[::7][index] for index in seeded_order(IDS[::7], 0)]
     assert [name for name in all_of_them if name in set(some)] == some
+
+
+def test_an_arm_with_no_share_needs_no_columns_and_gets_no_record() -> None:
+    training = TrainingConfig(arm={"cgd": 1.0, "distilled_sft": 0})
+    assert training.arm_shares == {"cgd": 1.0}
+    assert set(assign_arms(training, IDS)) == {"cgd"}
 
 
 def test_arm_and_place_are_drawn_apart() -> None:
@@ -156,8 +162,7 @@ def test_every_record_is_an_example_or_has_a_reason(tmp_path: Path, data: st.Dat
 def test_the_manifest_and_the_progress_count_every_record(tmp_path: Path) -> None:
     rows = [*with_verdicts(right=8, wrong=8), *tiny_records(3, drop_reason="attempt_truncated")]
     shown: list[int] = []
-    mix = VerdictMix(right=0.5, wrong=0.5)
-    training = TrainingConfig(arm={"cgd": 0.5, "refined_only": 0.5}, max_examples=9, verdict_mix=mix)
+    training = TrainingConfig(arm={"cgd": 0.5, "refined_only": 0.5}, max_examples=9, verdict_mix={"right": 0.5, "wrong": 0.5})
     selected = write_selected(tmp_path / "selected", rows)
     details = make_examples(training, CHAT, Prompts(), selected, tmp_path / "examples", shown.append)
     assert sum(shown) == 19
@@ -174,14 +179,14 @@ def test_the_manifest_and_the_progress_count_every_record(tmp_path: Path) -> Non
         ({"arm": ["cgd"]}, r"\['cgd'\] is neither an arm nor shares of arms; give for instance"),
         ({"arm": {"cgd": 0.8, "rft": 0.2}}, "'rft' is no arm"),
         ({"arm": {"cgd": 0.8, "sft": 0.1}}, r"the shares \{'cgd': 0.8, 'sft': 0.1\} add up to 0.9, not to 1; change one"),
-        ({"arm": {"cgd": 1.0, "sft": 0}}, "the share of sft is 0; give a number above 0"),
         ({"arm": {"cgd": 1.5, "sft": -0.5}}, "the share of cgd is 1.5"),
         ({"arm": {"cgd": "most"}}, "the share of cgd is 'most'"),
         ({"arm": {"cgd": True}}, "the share of cgd is True"),
         ({"arm": {}}, "add up to 0, not to 1"),
-        ({"verdict_mix": {"right": 0.5}}, "'right': 0.5, 'wrong': 0.0. add up to 0.5, not to 1"),
-        ({"verdict_mix": {"right": 2.0, "wrong": -1.0}}, "less than or equal to 1"),
-        ({"verdict_mix": {"missing": 1.0}}, "missing"),
+        ({"verdict_mix": {"right": 0.5}}, "the shares {'right': 0.5} add up to 0.5, not to 1"),
+        ({"verdict_mix": {"right": 2.0, "wrong": -1.0}}, "the share of right is 2.0; give a number from 0 to 1"),
+        ({"verdict_mix": {"missing": 1.0}}, "'missing' is no verdict; valid here: right, wrong"),
+        ({"verdict_mix": "even"}, "'even' is no mapping of verdicts to shares; give for instance {right: 0.5, wrong: 0.5}"),
         ({"critiques": "shuffled", "arm": "cft"}, "critiques is shuffled, which changes what the arm cgd sees, but arm is cft; set"),
         ({"critiques": "random"}, "'specific', 'shuffled', 'generic' or 'none'"),
         ({"max_examples": 0}, "greater than or equal to 1"),
@@ -198,6 +203,7 @@ def test_settings_that_contradict_themselves_are_refused(settings: dict[str, Any
     [
         ({}, "cgd"),
         ({"critiques": "generic"}, "cgd (generic critiques)"),
+        ({"verdict_mix": {"right": 0, "wrong": 1}}, "cgd"),
         ({"arm": {"cgd": 0.8, "refined_only": 0.2}}, "0.8 cgd + 0.2 refined_only"),
         ({"arm": {"cgd": 0.333333, "cft": 0.333333, "sft": 0.333334}}, "0.333333 cgd + 0.333333 cft + 0.333334 sft"),
     ],
