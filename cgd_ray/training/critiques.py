@@ -80,7 +80,7 @@ def derangement(*, record_ids: np.ndarray, problem_ids: np.ndarray, verdicts: np
 
 @dataclass(kw_only=True)
 class _Bucket:
-    verdict: str
+    verdict: int
     length_class: int
     rows: np.ndarray
 
@@ -91,12 +91,13 @@ class _Bucket:
 
 def _buckets(problems: np.ndarray, verdicts: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     """Rows by verdict and length; a bucket in which a problem has more than half of the rows is merged with the nearest one."""
+    names, codes = np.unique(verdicts, return_inverse=True)
     classes = np.floor(CLASSES_PER_DOUBLING * np.log2(lengths)).astype(np.int64)
     buckets = [
         _Bucket(verdict=verdict, length_class=int(length_class), rows=rows)
-        for verdict in np.unique(verdicts)
+        for verdict in range(len(names))
         for length_class in np.unique(classes)
-        if len(rows := np.flatnonzero((verdicts == verdict) & (classes == length_class)))
+        if len(rows := np.flatnonzero((codes == verdict) & (classes == length_class)))
     ]
     while len(buckets) > 1:
         stuck = next((bucket for bucket in buckets if 2 * _largest_problem(problems[bucket.rows]) > len(bucket.rows)), None)
