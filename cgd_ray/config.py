@@ -15,11 +15,42 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0.0)]
+SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
+ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
+VerdictName = Literal["right", "wrong"]
+
+
+def _check_arm(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError(f"{value!r} is neither an arm nor shares of arms; give for instance cgd or {{cgd: 0.8, refined_only: 0.2}}")
+    _check_shares({value: 1.0} if isinstance(value, str) else value, "arm", typing.get_args(ArmName))
+    return value
+
+
+def _check_verdict_mix(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no mapping of verdicts to shares; give for instance {{right: 0.5, wrong: 0.5}}")
+    _check_shares(value, "verdict", typing.get_args(VerdictName))
+    return value
+
+
+def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) -> None:
+    for name, share in shares.items():
+        if name not in valid:
+            raise ValueError(f"{name!r} is no {noun}; valid here: {', '.join(valid)}")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} is {share!r}; give a number from 0 to 1")
+    if abs((total := sum(shares.values())) - 1) > SHARES_TOLERANCE:
+        raise ValueError(f"the shares {dict(shares)} add up to {total:g}, not to 1; change one of them")
+
+
+Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
+VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
 
 EXECUTION_ONLY = (
     "run_dir",
@@ -229,6 +260,8 @@ class RoleConfig(Settings):
     """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    chat_template: str | None = None
+    """A .jinja file with the chat template of a model that has none of its own, as base models; it writes a BOS where one belongs."""
     thinking: ThinkingConfig | None = None
     """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
@@ -274,10 +307,23 @@ class SelectionConfig(Settings):
 class TrainingConfig(Settings):
     """From selected records to an exported student."""
 
-    arm: Literal["cgd", "refined_only", "sft", "cft"] = "cgd"
-    """What the student sees and what it learns to produce; docs/method.md has the table."""
+    arm: Arm = "cgd"
+    """What the student sees and what it learns to produce; docs/method.md has the table. A mapping such as {cgd: 0.8, refined_only: 0.2}
+    gives each record one arm, drawn with these shares."""
+    critiques: Literal["specific", "shuffled", "generic", "none"] = "specific"
+    """Which critique the arm cgd sees: its own, another problem's of the same verdict and about the same length, advice without content
+    (template generic_critique), or none."""
+    verdict_mix: VerdictMix | None = None
+    """Shares of right and wrong verdicts among the examples, e.g. {right: 0.5, wrong: 0.5}: as many records as keep them, to within one.
+    Records without a verdict are left out. Null takes the records as they are. Give max_examples to compare mixes of one size."""
+    max_examples: Count | None = None
+    """Train on at most so many examples; null on all. The order in which records are taken depends on seed alone, so all arms see the
+    same problems."""
+    max_target_tokens: Count | None = None
+    """Train on at most so many tokens with loss, counted once for all epochs; the order is that of max_examples. Null on all."""
     context_length: Count = 4096
-    """Tokens in one packed row; an example longer than this is dropped and counted."""
+    """Tokens in one packed row; an example longer than this loses the end of its attempt or, where that is not enough, is dropped and
+    counted."""
     num_epochs: Count = 1
     """Passes over the examples."""
     global_batch_size: Count = 64
@@ -315,7 +361,28 @@ class TrainingConfig(Settings):
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
     seed: int = 0
-    """Order of the packed rows."""
+    """Order of the packed rows; which records are taken within a budget, which arm they get, whose critique when shuffled."""
+
+    @property
+    def arm_shares(self) -> dict[ArmName, float]:
+        """Share of the records that each arm gets; they add up to 1."""
+        shares: Mapping[ArmName, float] = {self.arm: 1.0} if isinstance(self.arm, str) else self.arm
+        return {name: share for name, share in shares.items() if share > 0}
+
+    @property
+    def arm_label(self) -> str:
+        """Arm and kind of critiques in a few words, e.g. "cgd" or "0.8 cgd + 0.2 refined_only (shuffled critiques)"."""
+        arms = self.arm if isinstance(self.arm, str) else " + ".join(f"{share:g} {name}" for name, share in self.arm.items())
+        return arms if self.critiques == "specific" else f"{arms} ({self.critiques} critiques)"
+
+    @model_validator(mode="after")
+    def _critiques_have_an_arm(self) -> "TrainingConfig":
+        if self.critiques != "specific" and "cgd" not in self.arm_shares:
+            raise ValueError(
+                f"critiques is {self.critiques}, which changes what the arm cgd sees, but arm is {self.arm}; "
+                "set critiques to specific or arm to cgd"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> "TrainingConfig":
@@ -512,7 +579,10 @@ def _with_absolute_paths(config: Config) -> Config:
         return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
 
     def role(source: RoleConfig) -> RoleConfig:
-        return source if source.api is not None else source.model_copy(update={"model": absolute(source.model)})
+        if source.api is not None:
+            return source
+        template = None if source.chat_template is None else str(Path(source.chat_template).absolute())
+        return source.model_copy(update={"model": absolute(source.model), "chat_template": template})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),

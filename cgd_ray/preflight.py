@@ -29,7 +29,7 @@ def check_models(config: Config, problems: pa.Table) -> None:
         if role.api is not None:
             continue  # the endpoint has the model, the tokenizer and the context
         _check_model_files(name, role.model)
-        chat = Chat.load(role.model, role.chat_template_kwargs)
+        chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         _check_context(name, role, chat, messages)
         if name == "student":
             chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows

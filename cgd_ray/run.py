@@ -203,7 +203,8 @@ def _pack(session: Session) -> None:
     config, run = session.config, session.run
     manifest = read_manifest(run.selected)
     assert manifest is not None, "selection is the stage before"
-    chat = Chat.load(config.student.model, config.student.chat_template_kwargs)
+    student = config.student
+    chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
     with session.screen.progress("prepare", manifest["written"], "records") as bar:
         make_examples(config.training, chat, load_prompts(config.prompts), run.selected, run.examples, bar.advance)
     pack(config.training.context_length, run.examples, run.packed)
@@ -216,7 +217,14 @@ def _train(session: Session) -> None:
     num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
     with session.screen.progress("train", num_steps, "steps") as bar:
         report = train(
-            config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, lambda step: _show_step(bar, step)
+            config.training,
+            config.student.model,
+            run.packed,
+            run.checkpoints,
+            run.metrics,
+            run.model,
+            lambda step: _show_step(bar, step),
+            config.student.chat_template,
         )
     write_json(run.training_report, report)
 

@@ -60,10 +60,13 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    settings = role.model_dump(mode="json", exclude={"model", "placement", "api", "request_timeout_s", "stall_timeout_s"})
-    if role.api is None:
-        return {**settings, "model": model_identity(role.model)}
-    return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
+    aside = {"model", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
+    settings = role.model_dump(mode="json", exclude=aside)
+    if role.api is not None:
+        return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
+    if role.chat_template is not None and Path(role.chat_template).is_file():
+        settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
+    return {**settings, "model": model_identity(role.model)}
 
 
 def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = "") -> str:

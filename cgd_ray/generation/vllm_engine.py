@@ -58,7 +58,7 @@ class VllmEngine:
 
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
-        self.chat = Chat.load(role.model, role.chat_template_kwargs)
+        self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         self._engine = _start_engine(role)
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
@@ -99,6 +99,7 @@ class VllmEngine:
             max_tokens=max_tokens,
             seed=seed if sampling.temperature > 0 else None,
             stop=list(sampling.stop) or None,
+            stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

@@ -118,7 +118,7 @@ def _spending(config: Config, run: RunDir) -> Summary | None:
 
 def _training(config: Config, run: RunDir) -> Summary | None:
     report = read_json(run.training_report)
-    return None if report is None else {"arm": config.training.arm, **report}
+    return None if report is None else {"arm": config.training.arm_label, **report}
 
 
 def _evaluated(run: RunDir, name: str) -> Summary | None:

@@ -29,12 +29,20 @@ class TrainingStoppedError(RuntimeError):
 
 
 def train(
-    training: TrainingConfig, model: str, packed: Path, checkpoints: Path, metrics: Path, export_to: Path, on_step: OnStep | None = None
+    training: TrainingConfig,
+    model: str,
+    packed: Path,
+    checkpoints: Path,
+    metrics: Path,
+    export_to: Path,
+    on_step: OnStep | None = None,
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
     Returns steps, first_loss, last_loss, tokens, target_tokens, tokens_per_s (of the steps), world_size, zero_stage, seconds (of this
-    call). on_step gets each step's metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
+    call). on_step gets each step's metrics, in order; `chat_template` is the file with the template of a model that has none. Raises
+    TrainingStoppedError, or Ray Train's error once max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
@@ -44,6 +52,7 @@ def train(
         checkpoints=str(checkpoints),
         metrics=str(metrics),
         export_to=str(export_to),
+        chat_template=chat_template,
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
     checkpoints.mkdir(parents=True, exist_ok=True)

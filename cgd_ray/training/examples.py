@@ -1,12 +1,11 @@
-"""Selected records -> tokenised examples of one arm, in record order.
+"""Selected records -> tokenised examples in a Parquet file that packing reads; which ones, preparation.py decides.
 
-An example longer than the context is dropped and counted, never cut: a shortened refinement would teach the student to stop early, a
-shortened critique would teach it to guess. How to use: `make_examples(config.training, chat, prompts, run.selected, run.examples)`.
+How to use: `make_examples(config.training, chat, prompts, run.selected, run.examples)`.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cgd_ray.chat import Chat, Example
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
 from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
-from cgd_ray.training.arms import ARMS, REQUIRED_COLUMNS, check_columns
+from cgd_ray.training.preparation import Preparation, Prepared
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -26,7 +25,7 @@ EXAMPLE_SCHEMA = pa.schema(
         ("prompt_length", pa.int32()),  # loss on input_ids[prompt_length:] and nowhere else; at least 1
     ]
 )
-ROWS_PER_BATCH = 1024  # tokenised and written at once; bounds memory
+ROWS_PER_BATCH = 1024  # written at once; bounds memory
 
 
 def make_examples(
@@ -39,26 +38,26 @@ def make_examples(
 ) -> dict[str, Any]:
     """Write examples/examples.parquet (EXAMPLE_SCHEMA) and its manifest; returns the counts that the manifest holds.
 
-    Raises ValueError when the records lack a column of the arm, or when no example is left.
+    Raises ValueError when the records lack a column of an arm, or when no example is left.
     """
     started = time.monotonic()
-    counts: Counter[str] = Counter()
-    parts = manifest_parts(selected)
-    check_columns(training.arm, pq.read_schema(parts[0]).names)
-    columns = ["record_id", "drop_reason", *REQUIRED_COLUMNS[training.arm]]
+    preparation = Preparation(training, chat, prompts, selected)
+    stream = iter(preparation)
+    seen = 0
     output = examples / "examples.parquet"
     with atomic_write(output) as temporary, pq.ParquetWriter(temporary, EXAMPLE_SCHEMA) as writer:
-        for part in parts:
-            for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH, columns=columns):
-                rows = [row for row in batch.to_pylist() if row["drop_reason"] is None]
-                made = [made for row in rows if (made := _example_row(row, training, chat, prompts, counts)) is not None]
-                writer.write_table(pa.Table.from_pylist(made, schema=EXAMPLE_SCHEMA))
-                on_progress(batch.num_rows)
-        num_examples = counts.pop("examples", 0)
-        if num_examples == 0:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no record was kept by the selection"
-            raise ValueError(f"nothing to train on for arm {training.arm}: {reasons}; loosen selection or raise training.context_length")
-    details = {"arm": training.arm, "examples": num_examples, "dropped": dict(counts), "seconds": time.monotonic() - started}
+        while batch := list(islice(stream, ROWS_PER_BATCH)):
+            writer.write_table(_table(batch))
+            on_progress(preparation.num_seen - seen)
+            seen = preparation.num_seen
+        if preparation.num_examples == 0:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
+            raise ValueError(
+                f"nothing to train on for arm {training.arm_label}: {reasons or 'no record was kept by the selection'}; loosen selection, "
+                "raise training.context_length or the budget, or generate what is missing"
+            )
+    on_progress(sum(pq.read_metadata(part).num_rows for part in manifest_parts(selected)) - seen)
+    details = {**preparation.report(), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "manifest_parts has read it above"
     write_manifest(examples, manifest["fingerprint"], [output], details)
@@ -74,17 +73,8 @@ def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint
     write_manifest(directory, fingerprint, [output], {"examples": len(rows)})
 
 
-def _example_row(
-    row: Mapping[str, Any], training: TrainingConfig, chat: Chat, prompts: Prompts, counts: Counter[str]
-) -> dict[str, Any] | None:
-    for name in REQUIRED_COLUMNS[training.arm]:
-        if not row[name]:
-            counts[f"no_{name}"] += 1
-            return None
-    arm_example = ARMS[training.arm](row, prompts)
-    example = chat.example(arm_example.messages, arm_example.target)
-    if len(example.input_ids) > training.context_length:
-        counts["over_context_length"] += 1
-        return None
-    counts["examples"] += 1
-    return {"record_id": row["record_id"], "input_ids": example.input_ids, "prompt_length": example.prompt_length}
+def _table(examples: Iterable[Prepared]) -> pa.Table:
+    rows = [
+        {"record_id": item.record_id, "input_ids": item.example.input_ids, "prompt_length": item.example.prompt_length} for item in examples
+    ]
+    return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)

@@ -23,6 +23,8 @@ class TrainJob:
     """File that receives one JSON line per step."""
     export_to: str
     """Directory that the trained model is published as."""
+    chat_template: str | None = None
+    """File with the chat template of a model that has none of its own."""
     environment: dict[str, str] = field(default_factory=dict)
     """Environment variables for the workers."""
 

@@ -62,7 +62,7 @@ def run_training(job: TrainJob, report: Report) -> None:
             report(metrics, save(state, step))
     weights = state.engine.whole_weights()
     if weights is not None:
-        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint)
+        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template)
     dist.barrier()
 
 

@@ -126,6 +126,7 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
         "records",
         "verdicts",
         "repair",
+        "leakage",
         "generation",
         "training",
         "pass@1 before",
