@@ -49,9 +49,11 @@ def test_a_control_token_spelled_in_the_data_is_not_one(tmp_path: Path) -> None:
 
 def test_an_over_long_example_is_dropped_and_counted_and_one_that_just_fits_is_kept_whole(tmp_path: Path) -> None:
     rows = tiny_records(12)
-    lengths = [len(example["input_ids"]) for example in make(tmp_path / "long", rows, arm="cft")[0]]
+    for index, row in enumerate(rows):
+        row["refinement"] += " Indeed." * (index % 5)
+    lengths = [len(example["input_ids"]) for example in make(tmp_path / "long", rows, arm="refined_only")[0]]
     limit = sorted(lengths)[6]
-    examples, details = make(tmp_path / "short", rows, context_length=limit, arm="cft")
+    examples, details = make(tmp_path / "short", rows, arm="refined_only", context_length=limit)
     num_over = sum(length > limit for length in lengths)
     assert [len(example["input_ids"]) for example in examples] == [length for length in lengths if length <= limit]
     assert num_over > 0
