@@ -62,9 +62,9 @@ class EngineStage:
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
         self._in_flight = None if spec.in_flight is None else InFlight(spec.in_flight, _actor_id())
+        self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         self.engine = spec.engine_factory(spec.role)
         self._places = Places(spec.role.placement.requests_in_flight)
-        self._meter = Meter(spec.report, self.role)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
