@@ -136,7 +136,6 @@ def _data_context(checkpoint: Path) -> Iterator[None]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
-    context.raise_original_map_exception = True  # an engine's reason to end the run arrives as what it is
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.WARNING)

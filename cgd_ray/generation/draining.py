@@ -69,8 +69,15 @@ def _on_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-async def finished_before_stop(rows: Sequence["asyncio.Task[Result]"], flag: Path | None) -> list[Result]:
-    """Results of the tasks, in their order: all of them, or, once the flag is there, those that end within GRACE_S.
+def end_run(flag: Path | None, error: Exception) -> None:
+    """Set the flag with the reason, which the driver tells; without a flag the error itself ends the run."""
+    if flag is None:
+        raise error
+    flag.write_text(str(error), encoding="utf-8")
+
+
+async def finished_before_stop(rows: Sequence["asyncio.Task[Result]"], flag: Path | None, grace_s: float = GRACE_S) -> list[Result]:
+    """Results of the tasks, in their order: all of them, or, once the flag is there, those that end within the grace.
 
     The first exception of a task is raised, and the others are cancelled.
     """
@@ -81,7 +88,7 @@ async def finished_before_stop(rows: Sequence["asyncio.Task[Result]"], flag: Pat
             for task in done:
                 task.result()
             if deadline == float("inf") and flag is not None and flag.exists():
-                deadline = clock() + GRACE_S
+                deadline = clock() + grace_s
     finally:
         for task in waiting:
             task.cancel()

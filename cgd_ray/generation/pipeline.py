@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
 from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
-from cgd_ray.generation.engine import EngineFactory, RealEngines, RunEndedError, vllm_engine
+from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
@@ -135,13 +135,9 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
     resumed = len(flow.finished_ids())
     start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
     with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
-        try:
-            flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
-        except RunEndedError as error:  # as Ray hands it on: the actor's error is the cause, and lines of advice were added to it
-            raise ValueError(str(getattr(error, "cause", error)).splitlines()[0]) from None
+        flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
-    if stop_flag.exists() and (finished := len(flow.finished_ids())) < (total := pq.read_metadata(flow.work_list).num_rows):
-        raise StoppedError(f"stopped with {finished:,} of {total:,} rows finished; the same command makes the others")
+    _check_stopped(flow, stop_flag)
     details = {
         **_count(parts, flow.work_list, list(plan.fingerprints)),
         "resumed": resumed,
@@ -154,6 +150,16 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
     manifest = read_manifest(flow.output)
     assert manifest is not None, "it has just been written"
     return manifest
+
+
+def _check_stopped(flow: Dataflow, stop_flag: Path) -> None:
+    """Raise StoppedError when SIGTERM, ValueError when an engine ended the run before all rows were finished."""
+    finished, total = len(flow.finished_ids()), pq.read_metadata(flow.work_list).num_rows
+    if not stop_flag.exists() or finished == total:
+        return
+    if reason := stop_flag.read_text(encoding="utf-8"):
+        raise ValueError(reason)
+    raise StoppedError(f"stopped with {finished:,} of {total:,} rows finished; the same command makes the others")
 
 
 def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], RoleConfig]]) -> dict[str, float]:

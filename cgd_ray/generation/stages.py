@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
-from cgd_ray.generation.draining import finished_before_stop
-from cgd_ray.generation.engine import EngineFactory, Generation, RequestError
+from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
+from cgd_ray.generation.engine import EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.generation.fitting import fitting_attempt
 from cgd_ray.generation.in_flight import MOST_DEATHS, InFlight
 from cgd_ray.generation.places import Places
@@ -69,14 +69,16 @@ class EngineStage:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
         tasks = [asyncio.ensure_future(self._row(row)) for row in batch.to_pylist()]
-        rows = [row for row in await finished_before_stop(tasks, self._spec.stop_flag) if row is not None]
+        api = self._spec.role.api
+        grace_s = GRACE_S if api is None else api.request_timeout_s  # answers on their way are being paid for
+        rows = [row for row in await finished_before_stop(tasks, self._spec.stop_flag, grace_s) if row is not None]
         self._meter.flush()
         return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self.stages))
 
     async def _row(self, row: Row) -> Row | None:
         """All turns of one row, in one place of the engine, so that a refinement follows its critique while the cache is warm.
 
-        None for a row that had not begun when the run was stopped.
+        None for a row that had not begun, or could not go on, when the run was ended.
         """
         missing = [stage for stage in self.stages if row.get(stage) is None]
         if row["error"] is not None or not missing:
@@ -93,6 +95,9 @@ class EngineStage:
                         row = await self._turn(row, stage)
                     except RequestError as error:  # this row's own fault
                         return self._failed(row, stage, str(error))
+                    except RunEndedError as error:  # no row's fault
+                        end_run(self._spec.stop_flag, error)
+                        return None
         return row
 
     def _deaths(self, record_id: str) -> int:

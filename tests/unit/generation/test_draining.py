@@ -24,14 +24,13 @@ def test_without_a_flag_all_results_come_in_order(tmp_path: Path) -> None:
     assert asyncio.run(work()) == list(range(5))
 
 
-def test_after_the_flag_slow_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "GRACE_S", 0.2)
+def test_after_the_flag_slow_rows_are_left_out(tmp_path: Path) -> None:
     flag = tmp_path / "stop"
     flag.touch()
 
     async def work() -> list[int]:
         tasks = [asyncio.ensure_future(answer(number, after_s)) for number, after_s in ((0, 0.0), (1, 60.0), (2, 0.05))]
-        return await draining.finished_before_stop(tasks, flag)
+        return await draining.finished_before_stop(tasks, flag, grace_s=0.2)
 
     assert asyncio.run(work()) == [0, 2]
 
