@@ -283,6 +283,8 @@ class GenerationConfig(Settings):
     """Attempts per problem; each is a row of its own."""
     refine_attempts: Count = 1
     """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
+    direct_answers: bool = False
+    """Also make the teacher's answer to the problem alone, which arm distilled_sft learns; that arm asks for it by itself."""
     reuse: tuple[str, ...] = ()
     """Finished records of other runs (RUN_DIR/records): columns that this run would make alike are taken from there."""
     rows_per_block: Count = 32
@@ -441,6 +443,11 @@ class Config(Settings):
     """Null skips the evaluation."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray cluster."""
+
+    @property
+    def wants_direct(self) -> bool:
+        """Whether generation makes the teacher's direct answers."""
+        return self.generation.direct_answers or "distilled_sft" in self.training.arm_shares
 
     @model_validator(mode="after")
     def _repetitions_differ(self) -> "Config":

@@ -9,8 +9,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-Stage = Literal["attempt", "critique", "refinement"]
+Stage = Literal["attempt", "critique", "refinement", "direct"]
 STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
+"""What every record has; `direct`, the teacher's answer to the problem alone, is made only when it is asked for."""
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -50,6 +51,7 @@ RECORD_SCHEMA = pa.schema(
         *[field for stage in STAGES for field in _stage_fields(stage)],
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
         pa.field("num_refinements", pa.int32()),  # how often a refinement was asked for; the last one is kept
+        *_stage_fields("direct"),
     ]
 )
 
@@ -66,7 +68,7 @@ SELECTED_SCHEMA = pa.schema(
 
 def columns_of(stage: Stage) -> list[str]:
     """The columns that a stage writes, in the record's order."""
-    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",)}[stage]
+    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[stage]
     return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
 
 

@@ -24,10 +24,6 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VOCABULARY_SIZE = 320
-WITH_DIRECT = pa.schema(
-    [*SELECTED_SCHEMA] + [pa.field(name, pa.string()) for name in ("direct", "direct_finish_reason") if name not in SELECTED_SCHEMA.names]
-)
-"""Records for which the teacher was asked for a direct answer too."""
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -78,12 +74,12 @@ def tiny_model(path: Path, *, dtype: torch.dtype = torch.bfloat16, seed: int = 0
 
 
 def tiny_records(count: int, **overrides: Any) -> list[dict[str, Any]]:
-    """Rows of WITH_DIRECT that generation and selection could have made; `overrides` replace columns of every row."""
+    """Rows of SELECTED_SCHEMA that generation and selection could have made; `overrides` replace columns of every row."""
     rng = random.Random(count)
     rows = []
     for index in range(count):
         first, second = rng.randrange(100), rng.randrange(100)
-        row: dict[str, Any] = dict.fromkeys(WITH_DIRECT.names)
+        row: dict[str, Any] = dict.fromkeys(SELECTED_SCHEMA.names)
         row |= {
             "record_id": make_record_id(f"problem-{index}", 0),
             "sample_index": 0,
@@ -111,7 +107,7 @@ def write_selected(directory: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Publish rows as the selection stage does."""
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / "selected.parquet"
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=WITH_DIRECT), part)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=SELECTED_SCHEMA), part)
     write_manifest(directory, "test", [part], {})
     return directory
 

@@ -36,7 +36,8 @@ def stage_fingerprints(config: Config) -> dict[Stage, str]:
     critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique], attempt)
     repeated = [] if config.generation.refine_attempts == 1 else [str(config.generation.refine_attempts)]
     refinement = _fingerprint(teacher, [prompts.refine, *repeated], critique)
-    return {"attempt": attempt, "critique": critique, "refinement": refinement}
+    direct = _fingerprint(teacher, [prompts.teacher_system, prompts.solve])
+    return {"attempt": attempt, "critique": critique, "refinement": refinement, **({"direct": direct} if config.wants_direct else {})}
 
 
 def attempt_fingerprint(role: RoleConfig, prompts: Prompts) -> str:

@@ -42,6 +42,7 @@ class _Plan:
     fingerprints: Mapping[Stage, str]
     engine_factory: EngineFactory
     refine_attempts: int = 1
+    direct: bool = False
 
     def spec(self, role: RoleConfig, state: Path, report: ActorReport) -> StageSpec:
         """What one stage's actors are built from."""
@@ -51,6 +52,7 @@ class _Plan:
             fingerprints=self.fingerprints,
             engine_factory=self.engine_factory,
             refine_attempts=self.refine_attempts,
+            direct=self.direct,
             in_flight=state / "in_flight",
             stop_flag=state / STOP_FLAG,
             report=report,
@@ -72,6 +74,7 @@ def generate(
         fingerprints=stage_fingerprints(config),
         engine_factory=engine_factory or RealEngines(spending=run.spending),
         refine_attempts=config.generation.refine_attempts,
+        direct=config.wants_direct,
     )
     prefilled = run.generation_state / "prefilled.parquet"
     flow = Dataflow(

@@ -24,7 +24,7 @@ ProgressFn = Callable[[dict[str, int]], None]
 REPORT_INTERVAL_S = 0.5
 SPEED_WINDOW_S = 10.0
 LEDGER_INTERVAL_S = 5.0
-COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements"}
+COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements", "direct": "direct answers"}
 """Stage -> the name under which its finished rows are counted."""
 FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by reason, in which numbers are written as N."""

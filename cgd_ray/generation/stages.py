@@ -45,6 +45,8 @@ class StageSpec:
     """Builds the engine in the actor."""
     refine_attempts: int = 1
     """How often a refinement that grades wrong is asked for."""
+    direct: bool = False
+    """Whether the teacher also answers the problem alone."""
     in_flight: Path | None = None
     """Directory in which the actors of a run note which rows are in their engines."""
     stop_flag: Path | None = None
@@ -75,12 +77,16 @@ class EngineStage:
         self._meter.flush()
         return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self.stages))
 
+    def close(self) -> None:
+        """Free what the engine holds; no row may be in it. An actor that ends need not."""
+        self.engine.close()
+
     async def _row(self, row: Row) -> Row | None:
         """All turns of one row, in one place of the engine, so that a refinement follows its critique while the cache is warm.
 
         None for a row that had not begun, or could not go on, when the run was ended.
         """
-        missing = [stage for stage in self.stages if row.get(stage) is None]
+        missing = [stage for stage in self._turns() if row.get(stage) is None]
         if row["error"] is not None or not missing:
             return row
         name = row["record_id"]
@@ -99,6 +105,10 @@ class EngineStage:
                         end_run(self._spec.stop_flag, error)
                         return None
         return row
+
+    def _turns(self) -> Sequence[Stage]:
+        """The stages of this actor that the run asks for."""
+        return self.stages
 
     def _deaths(self, record_id: str) -> int:
         return 0 if self._in_flight is None else self._in_flight.deaths(record_id)
@@ -151,16 +161,27 @@ class AttemptStage(EngineStage):
 
 
 class CritiqueRefineStage(EngineStage):
-    """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^."""
+    """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^; when asked for, x -> a direct answer."""
 
     role = "teacher"
-    stages = ("critique", "refinement")
+    stages = ("critique", "refinement", "direct")
 
     def __init__(self, spec: StageSpec) -> None:
         super().__init__(spec)
         self._grader = Grader(timeout_s=GRADING_TIMEOUT_S, num_workers=1) if spec.refine_attempts > 1 else None
 
+    def close(self) -> None:
+        """Free what the engine holds, and the grader."""
+        super().close()
+        if self._grader is not None:
+            self._grader.close()
+
+    def _turns(self) -> Sequence[Stage]:
+        return self.stages if self._spec.direct else self.stages[:2]
+
     async def _turn(self, row: Row, stage: Stage) -> Row:
+        if stage == "direct":
+            return await super()._turn(row, stage)
         if row.get("attempt") is None:
             raise RequestError("the row has no attempt to work on")
         if stage == "critique":
@@ -181,6 +202,8 @@ class CritiqueRefineStage(EngineStage):
 
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
         prompts, question = self._spec.prompts, row["question"]
+        if stage == "direct":
+            return prompts.solve_messages(question, prompts.teacher_system)
 
         def conversation(attempt: str) -> Sequence[Message]:
             if stage == "critique":

@@ -86,11 +86,7 @@ def check_columns(arm: str, columns: Collection[str]) -> None:
     """Raise ValueError when records with these columns can never feed the arm."""
     missing = [name for name in REQUIRED_COLUMNS[arm] if name not in columns]
     if missing:
-        remedy = (
-            "generate with training.arm=distilled_sft, which asks the teacher for it,"
-            if "direct" in missing
-            else "run the stage that writes it"
-        )
+        remedy = "generate with generation.direct_answers=true" if "direct" in missing else "run the stage that writes it"
         raise ValueError(
             f"training.arm is {arm}, which reads the columns {', '.join(REQUIRED_COLUMNS[arm])}, but the records have no "
             f"{', '.join(missing)}; {remedy} or choose another arm"

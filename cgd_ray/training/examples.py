@@ -54,7 +54,7 @@ def make_examples(
             reasons = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
             raise ValueError(
                 f"nothing to train on for arm {training.arm_label}: {reasons or 'no record was kept by the selection'}; loosen selection, "
-                "raise training.context_length or the budget, or generate what is missing"
+                "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
             )
     on_progress(sum(pq.read_metadata(part).num_rows for part in manifest_parts(selected)) - seen)
     details = {**preparation.report(), "seconds": time.monotonic() - started}

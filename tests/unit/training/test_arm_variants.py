@@ -61,7 +61,7 @@ def test_records_without_direct_answers_are_refused_with_the_remedy(tmp_path: Pa
     (part,) = manifest_parts(selected)
     pq.write_table(pq.read_table(part).drop_columns(["direct"]), part)
     write_manifest(selected, "test", [part], {})
-    with pytest.raises(ValueError, match=r"records have no direct; generate with training.arm=distilled_sft, which asks the teacher"):
+    with pytest.raises(ValueError, match=r"records have no direct; generate with generation.direct_answers=true"):
         Preparation(TrainingConfig(arm="distilled_sft"), CHAT, PROMPTS, selected)
 
 
