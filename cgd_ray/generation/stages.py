@@ -242,7 +242,10 @@ def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> 
 
 
 def _actor_id() -> str:
+    """Of this process; Ray starts a dead actor again under the same one."""
     import ray
 
-    name: str = ray.get_runtime_context().get_actor_id() or "driver"
+    if not ray.is_initialized():  # asking would start Ray
+        return "no-actor"
+    name: str = ray.get_runtime_context().get_actor_id() or "no-actor"
     return name
