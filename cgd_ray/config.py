@@ -6,6 +6,7 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -14,10 +15,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+
+def _check_workers(value: Any) -> Any:
+    sizes = value if isinstance(value, list | tuple) else (value,)
+    if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes) or sizes[0] > sizes[-1]:
+        raise ValueError(f"{value!r} is neither a number of workers nor [fewest, most]; give for instance 4 or [2, 8]")
+    return value
+
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
 
 EXECUTION_ONLY = (
     "run_dir",
@@ -27,8 +37,15 @@ EXECUTION_ONLY = (
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
+    "training.num_workers",
     "training.cpus_per_worker",
+    "training.use_gpu",
+    "training.zero_stage",
+    "training.micro_batch_size",
+    "training.logits_chunk_tokens",
+    "training.activation_checkpointing",
     "training.checkpoint_every_steps",
+    "training.keep_checkpoints",
     "training.max_failures",
 )
 """Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
@@ -170,7 +187,8 @@ class TrainingConfig(Settings):
     global_batch_size: Count = 64
     """Packed rows per optimizer step over all workers."""
     micro_batch_size: Count = 1
-    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers."""
+    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers, for every
+    size in the range when num_workers is one."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
     """Peak rate."""
     warmup_fraction: Fraction = 0.03
@@ -187,8 +205,9 @@ class TrainingConfig(Settings):
     """bf16 keeps fp32 master weights in the optimizer."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
     """DeepSpeed ZeRO: 1 shards optimizer state, 2 also gradients, 3 also parameters."""
-    num_workers: Count = 1
-    """Ray Train workers, one process each."""
+    num_workers: Workers = 1
+    """Ray Train workers, one process each; [fewest, most] takes what the cluster has, and follows it: the training goes on from its
+    newest checkpoint with more or fewer workers."""
     cpus_per_worker: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one worker."""
     use_gpu: bool = False
@@ -198,20 +217,29 @@ class TrainingConfig(Settings):
     logits_chunk_tokens: Count = 2048
     """Target positions whose logits exist at once; bounds peak memory at this times the vocabulary."""
     checkpoint_every_steps: Count | None = None
-    """Steps between checkpoints; null saves at the end of the training only."""
+    """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
+    keep_checkpoints: Count = 2
+    """Newest checkpoints that are kept; more than one, in case the newest turns out damaged."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
     seed: int = 0
     """Order of the packed rows."""
 
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers; the same number twice when it is fixed."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
     @model_validator(mode="after")
     def _batch_divides(self) -> "TrainingConfig":
-        per_pass = self.micro_batch_size * self.num_workers
-        if self.global_batch_size % per_pass:
-            nearest = max(per_pass, self.global_batch_size // per_pass * per_pass)
+        fewest, most = self.worker_range
+        unit = math.lcm(*(self.micro_batch_size * size for size in range(fewest, most + 1)))
+        if self.global_batch_size % unit:
+            nearest = max(unit, self.global_batch_size // unit * unit)
+            workers = f"{fewest}" if fewest == most else f"every size in {[fewest, most]}"
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
-                f"num_workers {self.num_workers} = {per_pass}; {nearest} would do"
+                f"num_workers {workers} = {unit}; {nearest} would do"
             )
         return self
 

@@ -77,14 +77,14 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
             student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
         ),
-        ("training", training.num_workers * training.cpus_per_worker, training.num_workers * int(training.use_gpu)),
+        ("training", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
     ]
 
 
 def _arithmetic(config: Config, phase: str, kind: str) -> str:
     if phase == "training":
         each = config.training.cpus_per_worker if kind == "CPU" else 1
-        return f"training.num_workers {config.training.num_workers} x {each:g}"
+        return f"training.num_workers {config.training.worker_range[0]} x {each:g}"
     terms = []
     for name in ("student", "teacher"):
         placement = getattr(config, name).placement

@@ -20,7 +20,6 @@ from cgd_ray.training.metrics import MetricsTail, read_metrics
 
 POLL_INTERVAL_S = 0.5
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
-CHECKPOINTS_KEPT = 2  # the newest, and the one before in case the newest turns out damaged
 
 OnStep = Callable[[dict[str, float]], None]
 
@@ -62,7 +61,7 @@ def train(
         "tokens": tokens,
         "target_tokens": sum(line["train/target_tokens"] for line in lines),
         "tokens_per_s": tokens / sum(line["time/step_s"] for line in lines),
-        "world_size": training.num_workers,
+        "world_size": int(lines[-1]["train/world_size"]),
         "zero_stage": training.zero_stage,
         "seconds": time.monotonic() - started,
     }
@@ -79,7 +78,7 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
         train_loop,
         train_loop_config=asdict(job),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers,
+            num_workers=training.num_workers,  # an int, or (fewest, most): Ray then follows the cluster
             use_gpu=training.use_gpu,
             resources_per_worker={"CPU": training.cpus_per_worker, **({"GPU": 1} if training.use_gpu else {})},
         ),
@@ -87,7 +86,6 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
             name=checkpoints.name,  # with the parent as storage, Ray's directory of this run is `checkpoints` itself
             storage_path=str(checkpoints.parent),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
         ),
     )
 

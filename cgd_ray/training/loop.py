@@ -6,6 +6,7 @@ step for the log. How to use: `run_training(job, report)` in every process of an
 
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from cgd_ray.training.batches import PackedRows, Plan
 from cgd_ray.training.export import export
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog
+from cgd_ray.training.saving import Saver
 from cgd_ray.training.zero import ZeroEngine, use_accelerator
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, float], Path], None]
-"""Called by all ranks after a checkpoint: the last step's metrics and the checkpoint's directory."""
+"""Called by all ranks once a checkpoint is complete: the metrics of its step and its directory."""
 
 MAX_NAMED_RECORDS = 8  # in the message about a loss that is no number
 
@@ -42,6 +44,7 @@ class Rank:
     engine: ZeroEngine
     rank: int
     fingerprint: str
+    saver: Saver
 
 
 def run_training(job: TrainJob, report: Report) -> None:
@@ -49,9 +52,11 @@ def run_training(job: TrainJob, report: Report) -> None:
     state = build_rank(job)
     step = restore(state)
     log = MetricsLog(Path(job.metrics), step) if state.rank == 0 else None
+    saving: dict[str, float] | None = None  # the metrics of the step whose checkpoint is being written
     while step < state.plan.num_steps:
         metrics, problem = train_step(state, step)
         if problem is not None:
+            finish_save(state, saving, report)
             if log is not None:
                 write_json(job.stopped_file, {"step": step + 1, "problem": problem})
             return
@@ -59,7 +64,10 @@ def run_training(job: TrainJob, report: Report) -> None:
         if log is not None:
             log.write(metrics)
         if step == state.plan.num_steps or (state.training.checkpoint_every_steps and step % state.training.checkpoint_every_steps == 0):
-            report(metrics, save(state, step))
+            finish_save(state, saving, report)
+            start_save(state, step)
+            saving = metrics
+    finish_save(state, saving, report)
     weights = state.engine.whole_weights()
     if weights is not None:
         export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint)
@@ -73,6 +81,9 @@ def build_rank(job: TrainJob) -> Rank:
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
     packed = Path(job.packed)
+    fingerprint = checkpoints.fingerprint(training, job.model, packed)
+    attempt = [secrets.token_hex(4)]
+    dist.broadcast_object_list(attempt)
     return Rank(
         job=job,
         training=training,
@@ -80,7 +91,8 @@ def build_rank(job: TrainJob) -> Rank:
         rows=PackedRows(packed),
         engine=ZeroEngine(training, job.model, dist.get_world_size()),
         rank=dist.get_rank(),
-        fingerprint=checkpoints.fingerprint(training, job.model, packed),
+        fingerprint=fingerprint,
+        saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), dist.get_world_size(), training.keep_checkpoints),
     )
 
 
@@ -88,8 +100,10 @@ def restore(state: Rank) -> int:
     """Load the newest good checkpoint; returns the number of steps that are done. Rank 0 chooses for all."""
     choice: list[checkpoints.Saved | ValueError | None] = [None]
     if state.rank == 0:
+        directory = Path(state.job.checkpoints)
+        checkpoints.remove_leftovers(directory)
         try:
-            choice = [checkpoints.newest(Path(state.job.checkpoints), state.fingerprint, dist.get_world_size(), state.training.zero_stage)]
+            choice = [checkpoints.newest(directory, state.fingerprint)]
         except ValueError as error:
             choice = [error]
     dist.broadcast_object_list(choice)
@@ -97,23 +111,24 @@ def restore(state: Rank) -> int:
         raise choice[0]
     if choice[0] is None:
         return 0
-    state.engine.load(choice[0].directory)
+    state.engine.load(choice[0].directory, choice[0].step)
     logger.info("resumed after step %d from %s", choice[0].step, choice[0].directory)
     return choice[0].step
 
 
-def save(state: Rank, step: int) -> Path:
-    """Write a checkpoint and declare it complete; returns its directory. A collective."""
-    directory = checkpoints.directory_of(Path(state.job.checkpoints), step)
-    if state.rank == 0:
-        checkpoints.make_room(directory)
-    dist.barrier()
-    state.engine.save(directory)
-    dist.barrier()
-    if state.rank == 0:
-        checkpoints.publish(directory, step, state.fingerprint, dist.get_world_size(), state.training.zero_stage)
-    dist.barrier()
-    return directory
+def start_save(state: Rank, step: int) -> None:
+    """Copy this rank's share of the state and begin to write it; the training may go on meanwhile."""
+    details = {"step": step, "world_size": state.plan.world_size, "zero_stage": state.training.zero_stage}
+    state.saver.start(state.engine.snapshot(), details)
+
+
+def finish_save(state: Rank, metrics: dict[str, float] | None, report: Report) -> None:
+    """Wait until the checkpoint of the step with these metrics is complete, if one is being written, and report it. A collective."""
+    if metrics is None:
+        return
+    state.saver.finish()
+    dist.barrier()  # rank 0 has published it
+    report(metrics, checkpoints.directory_of(Path(state.job.checkpoints), int(metrics["train/step"])))
 
 
 def train_step(state: Rank, step: int) -> tuple[dict[str, float], str | None]:
@@ -148,6 +163,7 @@ def train_step(state: Rank, step: int) -> tuple[dict[str, float], str | None]:
         "train/tokens": tokens,
         "train/target_tokens": global_targets,
         "train/tokens_per_s": tokens / seconds,
+        "train/world_size": plan.world_size,
         "time/step_s": seconds,
         "time/data_s": data_s,
     }

@@ -1,4 +1,6 @@
-"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told of every checkpoint.
+"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told the metrics of every checkpoint.
+
+The checkpoints themselves stay this project's own: Ray would restart from the last one it was told of, without looking at its bytes.
 
 Heavy modules are imported after the environment is set, since several of them read it once.
 Used by driver.py as `TorchTrainer(train_loop, train_loop_config=asdict(job))`.
@@ -20,11 +22,6 @@ def train_loop(config: dict[str, Any]) -> None:
     from cgd_ray.training.loop import run_training
 
     def report(metrics: dict[str, float], checkpoint: Path) -> None:
-        # The checkpoint is on shared storage already; this registers it, and Ray removes old ones.
-        ray.train.report(
-            metrics,
-            checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)),
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
-        )
+        ray.train.report(metrics)
 
     run_training(job, report)

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO: the settings, the engine, its checkpoints and its whole weights; the only file that knows deepspeed.
+"""DeepSpeed ZeRO: the settings, the engine, its state and its whole weights; the only file that imports deepspeed.
 
 Stages 0 to 3 train the same numbers; what differs is which of optimizer state, gradients and parameters each rank holds a share of.
 How to use: `engine = build_engine(training, model_path, world_size); engine.step(losses, learning_rate)`.
@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.training import zero_state
+from cgd_ray.training.shards import Shards
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-STATE = "state"  # DeepSpeed's tag: the folder inside a checkpoint that holds its files
 LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
 
 
@@ -75,6 +76,10 @@ class ZeroEngine:
             config=settings(training, world_size, _num_parameters(causal_lm), causal_lm.config.get_text_config().hidden_size),
             dist_init_required=False,
         )
+        # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
+        self._optimizer.state.clear()
+        trained = {name: parameter for name, parameter in causal_lm.named_parameters() if parameter.requires_grad}
+        self._state = zero_state.ZeroState(_layout(training), self._engine.optimizer, self._optimizer, trained)
         self._engine.train()
 
     @property
@@ -112,15 +117,13 @@ class ZeroEngine:
         assert norm is not None, "no step has been taken"
         return float(norm)
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's share of the training state; a collective."""
-        self._engine.save_checkpoint(str(directory), tag=STATE, save_latest=False)
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies on the CPU of this rank's share of the training state, for saving.Saver."""
+        return self._state.snapshot()
 
-    def load(self, directory: Path) -> None:
-        """Restore what save wrote, at the same world size; a collective. The files are pickles: verify their hashes first."""
-        path, _ = self._engine.load_checkpoint(str(directory), tag=STATE)
-        if path is None:
-            raise ValueError(f"checkpoint {directory} holds no state that DeepSpeed can load; remove it to resume from the one before")
+    def load(self, directory: Path, step: int) -> None:
+        """Restore the checkpoint in `directory`, made after `step` steps by any number of workers and ZeRO stage; a collective."""
+        self._state.load(Shards(directory), step)
 
     def whole_weights(self) -> dict[str, torch.Tensor] | None:
         """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""
@@ -140,6 +143,13 @@ class ZeroEngine:
 def _is_plain(training: TrainingConfig) -> bool:
     """Whether DeepSpeed leaves the optimizer as it is; it then clips without telling the norm, so that is done here."""
     return training.zero_stage == 0 and training.precision == "fp32"
+
+
+def _layout(training: TrainingConfig) -> zero_state.Layout:
+    """How DeepSpeed wraps AdamW for this stage and precision."""
+    if training.zero_stage == 0:
+        return zero_state.PARAMETERS if _is_plain(training) else zero_state.COPIES
+    return zero_state.SHARDS if training.zero_stage == 3 else zero_state.PARTITIONS
 
 
 def load_model(training: TrainingConfig, model: str) -> Any:
@@ -180,7 +190,7 @@ def _adamw(training: TrainingConfig, causal_lm: Any) -> torch.optim.Optimizer:
         groups[len(getattr(parameter, "ds_shape", parameter.shape)) > 1].append(parameter)
     return torch.optim.AdamW(
         [{"params": members, "weight_decay": training.weight_decay if decays else 0.0} for decays, members in groups.items() if members],
-        lr=training.learning_rate,
+        lr=0.0,  # set at every step; until then DeepSpeed's set-up must not move a weight
         betas=training.betas,
         fused=True,
     )
