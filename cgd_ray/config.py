@@ -46,6 +46,8 @@ EXECUTION_ONLY = (
     "training.activation_checkpointing",
     "training.checkpoint_every_steps",
     "training.keep_checkpoints",
+    "training.trackers",
+    "training.offload",
     "training.max_failures",
 )
 """Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
@@ -175,6 +177,28 @@ class SelectionConfig(Settings):
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
 
+class ValidationConfig(Settings):
+    """Loss on held-out records while the student trains; never on a benchmark."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed and run."""
+    every_steps: Count
+    """Steps between looks at the held-out loss; the last step is always followed by one."""
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters in place of full fine-tuning; they are merged into the weights on export."""
+
+    rank: Count = 16
+    """Inner size of each adapter."""
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Share of an adapter's inputs that is dropped while training."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters, e.g. [q_proj, v_proj]; all-linear takes all but the output layer."""
+
+
 class TrainingConfig(Settings):
     """From selected records to an exported student."""
 
@@ -219,7 +243,17 @@ class TrainingConfig(Settings):
     checkpoint_every_steps: Count | None = None
     """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints that are kept; more than one, in case the newest turns out damaged."""
+    """Newest checkpoints that are kept, more than one in case the newest turns out damaged; besides, the best by held-out loss is."""
+    validation: ValidationConfig | None = None
+    """Held-out loss while training; null trains on everything."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become the trained student: the last step's, or those of the checkpoint with the least held-out loss."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters only; null trains all weights. Needs the extra `lora`."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """Keep the optimizer's state in host memory (ZeRO 1 to 3), with `parameters` the weights too (ZeRO 3): slower, for large models."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
     seed: int = 0
@@ -241,6 +275,20 @@ class TrainingConfig(Settings):
                 f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
                 f"num_workers {workers} = {unit}; {nearest} would do"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_fits_the_stage(self) -> "TrainingConfig":
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(f"offload {self.offload} needs zero_stage {least} or more, zero_stage is {self.zero_stage}; raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> "TrainingConfig":
+        if self.export == "best" and (self.validation is None or self.checkpoint_every_steps is None):
+            lacking = "validation" if self.validation is None else "checkpoint_every_steps"
+            raise ValueError(f"export is best but {lacking} is null, so there is nothing to choose by or from; set it, or export last")
         return self
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cgd_ray.chat import Chat
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.prompts import Message, load_prompts
+from cgd_ray.training.extras import check_installed
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
@@ -27,6 +28,11 @@ def check_models(config: Config, problems: pa.Table) -> None:
         _check_model_files(name, role.model)
         chat = Chat.load(role.model, role.chat_template_kwargs)
         _check_context(name, role, chat, messages)
+
+
+def check_libraries(config: Config) -> None:
+    """What the settings ask for is installed."""
+    check_installed(config.training)
 
 
 def check_cluster(config: Config, resources: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.selection import select_records
-from cgd_ray.preflight import check_cluster, check_models
+from cgd_ray.preflight import check_cluster, check_libraries, check_models
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
 from cgd_ray.prompts import load_prompts
@@ -125,6 +125,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
     with _refusing():
+        check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
         with connected(config.cluster) as resources:
             check_cluster(config, resources)
@@ -170,8 +171,12 @@ def _pack(session: Session) -> None:
     manifest = read_manifest(run.selected)
     assert manifest is not None, "selection is the stage before"
     chat = Chat.load(config.student.model, config.student.chat_template_kwargs)
+    prompts = load_prompts(config.prompts)
+    if config.training.validation is not None:  # first, since the stage is finished when the training's rows are there
+        make_examples(config.training, chat, prompts, run.selected, run.validation_examples, side="validation")
+        pack(config.training.context_length, run.validation_examples, run.validation_packed)
     with session.screen.progress("prepare", manifest["written"], "records") as bar:
-        make_examples(config.training, chat, load_prompts(config.prompts), run.selected, run.examples, bar.advance)
+        make_examples(config.training, chat, prompts, run.selected, run.examples, bar.advance)
     pack(config.training.context_length, run.examples, run.packed)
 
 
@@ -182,7 +187,15 @@ def _train(session: Session) -> None:
     num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
     with session.screen.progress("train", num_steps, "steps") as bar:
         report = train(
-            config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, lambda step: _show_step(bar, step)
+            config.training,
+            config.student.model,
+            run.packed,
+            run.checkpoints,
+            run.metrics,
+            run.model,
+            lambda step: _show_step(bar, step),
+            run.validation_packed,
+            {"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
         )
     write_json(run.training_report, report)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cgd_ray.config import EXECUTION_ONLY, TrainingConfig
 from cgd_ray.records import short_hash
-from cgd_ray.rundir import file_sha256, read_manifest, write_json
+from cgd_ray.rundir import file_sha256, read_json, read_manifest, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ class Saved:
     directory: Path
     step: int
     """Optimizer steps that had been taken."""
+    validation_loss: float | None
+    """On the held-out examples; null when it was not measured at this step."""
 
 
 def fingerprint(training: TrainingConfig, model: str, packed: Path) -> str:
@@ -56,9 +58,14 @@ def publish(written: Path, checkpoints: Path, name: str, parts: Sequence[Mapping
 
 
 def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for directory in sorted(checkpoints.glob("step-*"))[:-keep]:
-        _remove(directory)
+    """Remove all but the newest `keep` checkpoints and the one with the least held-out loss."""
+    directories = sorted(checkpoints.glob("step-*"), reverse=True)
+    losses = {directory: (read_json(directory / "manifest.json") or {}).get("validation_loss") for directory in directories}
+    measured = {directory: loss for directory, loss in losses.items() if loss is not None}
+    best = min(measured, key=lambda directory: measured[directory], default=None)
+    for directory in directories[keep:]:
+        if directory != best:
+            _remove(directory)
 
 
 def remove_leftovers(checkpoints: Path) -> None:
@@ -75,6 +82,14 @@ def newest(checkpoints: Path, name: str) -> Saved | None:
     return next(_whole(checkpoints, name), None)
 
 
+def best(checkpoints: Path, name: str) -> Saved:
+    """The complete and undamaged checkpoint with the least held-out loss; the last one when they are equal."""
+    measured = [saved for saved in _whole(checkpoints, name) if saved.validation_loss is not None]
+    if not measured:
+        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out loss; set training.export to last")
+    return min(measured, key=lambda saved: saved.validation_loss or 0.0)
+
+
 def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
     """Complete and undamaged checkpoints, newest first."""
     for directory in sorted(checkpoints.glob("step-*"), reverse=True):
@@ -86,7 +101,7 @@ def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
                 f"checkpoint {directory} was made from other data, model or settings (fingerprint {manifest['fingerprint']}, "
                 f"this training's is {name}); remove {checkpoints} to train anew"
             )
-        yield Saved(directory=directory, step=manifest["step"])
+        yield Saved(directory=directory, step=manifest["step"], validation_loss=manifest["validation_loss"])
 
 
 def _remove(directory: Path) -> None:

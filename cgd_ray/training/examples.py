@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,9 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
 from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
 from cgd_ray.training.arms import ARMS, REQUIRED_COLUMNS, check_columns
+from cgd_ray.training.held_out import is_held_out
+
+Side = Literal["training", "validation"]
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -36,29 +39,34 @@ def make_examples(
     selected: Path,
     examples: Path,
     on_progress: Callable[[int], None] = lambda rows: None,
+    side: Side = "training",
 ) -> dict[str, Any]:
     """Write examples/examples.parquet (EXAMPLE_SCHEMA) and its manifest; returns the counts that the manifest holds.
 
-    Raises ValueError when the records lack a column of the arm, or when no example is left.
+    With training.validation set, `side` says which part of the split is meant. Raises ValueError when the records lack a column of the
+    arm, or when no example is left.
     """
     started = time.monotonic()
     counts: Counter[str] = Counter()
     parts = manifest_parts(selected)
     check_columns(training.arm, pq.read_schema(parts[0]).names)
-    columns = ["record_id", "drop_reason", *REQUIRED_COLUMNS[training.arm]]
+    columns = ["record_id", "problem_id", "drop_reason", *REQUIRED_COLUMNS[training.arm]]
     output = examples / "examples.parquet"
     with atomic_write(output) as temporary, pq.ParquetWriter(temporary, EXAMPLE_SCHEMA) as writer:
         for part in parts:
             for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH, columns=columns):
                 rows = [row for row in batch.to_pylist() if row["drop_reason"] is None]
+                rows = [row for row in rows if _belongs(row, training, side, counts)]
                 made = [made for row in rows if (made := _example_row(row, training, chat, prompts, counts)) is not None]
                 writer.write_table(pa.Table.from_pylist(made, schema=EXAMPLE_SCHEMA))
                 on_progress(batch.num_rows)
         num_examples = counts.pop("examples", 0)
         if num_examples == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no record was kept by the selection"
+            if side == "validation":
+                raise ValueError(f"training.validation leaves nothing to validate on for arm {training.arm}: {reasons}; raise its fraction")
             raise ValueError(f"nothing to train on for arm {training.arm}: {reasons}; loosen selection or raise training.context_length")
-    details = {"arm": training.arm, "examples": num_examples, "dropped": dict(counts), "seconds": time.monotonic() - started}
+    details = {"arm": training.arm, "examples": num_examples, "dropped": dict(+counts), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "manifest_parts has read it above"
     write_manifest(examples, manifest["fingerprint"], [output], details)
@@ -72,6 +80,14 @@ def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint
     with atomic_write(output) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), temporary)
     write_manifest(directory, fingerprint, [output], {"examples": len(rows)})
+
+
+def _belongs(row: Mapping[str, Any], training: TrainingConfig, side: Side, counts: Counter[str]) -> bool:
+    """Whether the record is on this side of the split; what is not is counted."""
+    held_out = training.validation is not None and is_held_out(row["problem_id"], training.validation.fraction)
+    belongs = held_out == (side == "validation")
+    counts["held_out" if held_out else "trained_on"] += not belongs
+    return belongs
 
 
 def _example_row(

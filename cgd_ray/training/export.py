@@ -27,8 +27,10 @@ COPIED = (
 )
 
 
-def export(weights: Mapping[str, torch.Tensor], model: str, precision: str, directory: Path, fingerprint: str) -> None:
-    """Write `weights` (names of named_parameters(), a tied one once) as a model of the same kind as `model`."""
+def export(
+    weights: Mapping[str, torch.Tensor], model: str, precision: str, directory: Path, fingerprint: str, card: str | None = None
+) -> None:
+    """Write `weights` (names of named_parameters(), a tied one once) as a model of the same kind as `model`, with its model card."""
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     dtype = DTYPES[precision]
@@ -37,6 +39,8 @@ def export(weights: Mapping[str, torch.Tensor], model: str, precision: str, dire
     converted = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
     shell.save_pretrained(temporary, state_dict=converted, max_shard_size=MAX_SHARD_SIZE)
     _copy_companions(model, temporary)
+    if card is not None:
+        (temporary / "README.md").write_text(card, encoding="utf-8")
     parts = [path for path in temporary.rglob("*") if path.is_file()]
     write_manifest(temporary, fingerprint, parts, {"precision": precision})
     shutil.rmtree(directory, ignore_errors=True)

@@ -7,6 +7,8 @@ How to use: `engine = build_engine(training, model_path, world_size); engine.ste
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training import zero_state
+from cgd_ray.training.lora import add_adapters, exported_weights
 from cgd_ray.training.shards import Shards
+from cgd_ray.training.throughput import ModelSize
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +37,19 @@ def use_accelerator(use_gpu: bool) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def settings(training: TrainingConfig, world_size: int, num_parameters: int, hidden_size: int) -> dict[str, Any]:
+def settings(training: TrainingConfig, world_size: int, size: ModelSize) -> dict[str, Any]:
     """DeepSpeed's own configuration."""
     half = training.precision == "bf16"
     stage = training.zero_stage
     zero: dict[str, Any] = {"stage": stage}
     if stage > 0:
-        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, num_parameters), "overlap_comm": training.use_gpu}
+        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, size.num_parameters), "overlap_comm": training.use_gpu}
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    if training.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
     if stage == 3:
-        zero["stage3_param_persistence_threshold"] = 10 * hidden_size  # norms and the like stay whole
+        zero["stage3_param_persistence_threshold"] = 10 * size.hidden_size  # norms and the like stay whole
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
@@ -50,6 +58,9 @@ def settings(training: TrainingConfig, world_size: int, num_parameters: int, hid
         # Micro-batches add up in fp32, or small gradients vanish; DeepSpeed knows this for ZeRO only.
         "data_types": {"grad_accum_dtype": "fp32"} if half and stage > 0 else {},
         "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # AdamW's fused implementation is torch's own on CPUs too
+        # Timing a collective makes it blocking, which on a CPU it is anyway, but for ZeRO-3's.
+        "comms_logger": {"enabled": not training.use_gpu and stage < 3, "prof_all": True, "verbose": False},
         "steps_per_print": None,
     }
 
@@ -67,13 +78,19 @@ class ZeroEngine:
         self._world_size = world_size
         self._plain_norm: torch.Tensor | None = None
         causal_lm = _load_sharded(training, model) if training.zero_stage == 3 else load_model(training, model)
+        if training.lora is not None:
+            add_adapters(causal_lm, training.lora, training.seed)
         if training.activation_checkpointing:
             causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
         self._optimizer = _adamw(training, causal_lm)
+        shape = causal_lm.config.get_text_config()
+        self.model_size = ModelSize(
+            num_parameters=_num_parameters(causal_lm), num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size
+        )
         self._engine, *_ = deepspeed.initialize(
             model=TargetLoss(causal_lm),
             optimizer=self._optimizer,
-            config=settings(training, world_size, _num_parameters(causal_lm), causal_lm.config.get_text_config().hidden_size),
+            config=settings(training, world_size, self.model_size),
             dist_init_required=False,
         )
         # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
@@ -93,15 +110,26 @@ class ZeroEngine:
         """The model inside."""
         return self._engine.module.causal_lm
 
-    def accumulate(self, inputs: dict[str, Any], global_targets: int) -> torch.Tensor:
-        """Forward and backward of one micro-batch; returns its summed loss, detached.
+    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The summed loss of one micro-batch."""
+        loss_sum: torch.Tensor = self._engine(**inputs)
+        return loss_sum
+
+    def backward(self, loss_sum: torch.Tensor, global_targets: int) -> None:
+        """Add the micro-batch's gradient.
 
         The step's gradient is that of the mean over all global_targets of the global batch, so each sum is divided by that number, and
         multiplied by the world size because DeepSpeed averages over ranks.
         """
-        loss_sum = self._engine(**inputs)
         self._engine.backward(loss_sum * (self._world_size / global_targets), scale_wrt_gas=False)
-        return loss_sum.detach()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While this lasts, forward() leaves no trace."""
+        self._engine.eval()
+        with torch.no_grad():
+            yield
+        self._engine.train()
 
     def end_micro_batch(self, learning_rate: float) -> None:
         """Count the micro-batch; after the last one of a step, clip and update at this rate."""
@@ -117,6 +145,16 @@ class ZeroEngine:
         assert norm is not None, "no step has been taken"
         return float(norm)
 
+    def communication_s(self) -> float | None:
+        """Seconds that DeepSpeed's collectives took since the last call, as part of backward and optimizer; None where they overlap."""
+        from deepspeed.comm import comm
+
+        if not comm.comms_logger.enabled:
+            return None
+        seconds = sum(sum(sizes[1]) for sizes_of in comm.comms_logger.comms_dict.values() for sizes in sizes_of.values()) / 1000
+        comm.comms_logger.comms_dict.clear()
+        return seconds
+
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Copies on the CPU of this rank's share of the training state, for saving.Saver."""
         return self._state.snapshot()
@@ -131,10 +169,10 @@ class ZeroEngine:
 
         is_first = torch.distributed.get_rank() == 0
         weights: dict[str, torch.Tensor] = {}
-        for name, parameter in self.causal_lm.named_parameters():  # names a tied parameter once
-            with zero.GatheredParameters(parameter, enabled=hasattr(parameter, "ds_id")):
+        for item in exported_weights(self.causal_lm):
+            with zero.GatheredParameters(item.parameters, enabled=hasattr(item.parameters[0], "ds_id")):
                 if is_first:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+                    weights[item.name] = item.value().to("cpu", copy=True)
         saved = self.causal_lm.state_dict().keys()  # leaves out buffers that are recomputed, such as rotary frequencies
         weights |= {name: buffer.to("cpu", copy=True) for name, buffer in self.causal_lm.named_buffers() if name in saved}
         return weights if is_first else None

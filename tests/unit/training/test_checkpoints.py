@@ -6,7 +6,7 @@ import pytest
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.rundir import file_sha256
-from cgd_ray.training.checkpoints import NO_EFFECT, directory_of, fingerprint, newest, prune, publish, remove_leftovers
+from cgd_ray.training.checkpoints import NO_EFFECT, best, directory_of, fingerprint, newest, prune, publish, remove_leftovers
 from tests.builders import packed_examples, random_examples, tiny_model
 
 STATE = "rank-00000.safetensors"
@@ -19,10 +19,10 @@ def write_state(checkpoints: Path, step: int, content: bytes = b"state") -> Path
     return directory
 
 
-def save(checkpoints: Path, step: int, name: str = "mine") -> Path:
+def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: float | None = None) -> Path:
     written = write_state(checkpoints, step)
     entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
-    return publish(written, checkpoints, name, [entry], {"step": step})
+    return publish(written, checkpoints, name, [entry], {"step": step, "validation_loss": validation_loss})
 
 
 def newest_step(checkpoints: Path) -> int | None:
@@ -80,10 +80,21 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
 
 
+def test_the_one_with_the_least_held_out_loss_is_kept_besides_and_found(tmp_path: Path) -> None:
+    for step, loss in enumerate([0.9, 0.5, 0.7, None], start=1):
+        save(tmp_path, step, validation_loss=loss)
+        prune(tmp_path, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+    assert best(tmp_path, "mine").step == 2
+    (tmp_path / "step-00000002" / STATE).write_bytes(b"stale")
+    with pytest.raises(ValueError, match="no undamaged checkpoint with a held-out loss"):
+        best(tmp_path, "mine")
+
+
 def test_a_checkpoint_of_another_training_is_refused_and_not_skipped(tmp_path: Path) -> None:
     save(tmp_path, 5)
     save(tmp_path, 10, name="theirs")
-    with pytest.raises(ValueError, match="other data, model or settings .fingerprint theirs, this training's is mine.*to train anew"):
+    with pytest.raises(ValueError, match=r"other data, model or settings \(fingerprint theirs, this training's is mine\).*to train anew"):
         newest_step(tmp_path)
 
 
@@ -106,6 +117,8 @@ def test_the_fingerprint_follows_settings_data_and_model_and_not_where_it_runs(t
         "checkpoint_every_steps": 7,
         "keep_checkpoints": 3,
         "max_failures": 9,
+        "offload": "parameters",
+        "trackers": ("wandb",),
     }
     assert elsewhere.keys() == set(NO_EFFECT)
     assert fingerprint(training.model_copy(update=elsewhere), str(model), packed) == mine
