@@ -98,6 +98,7 @@ class ZeroEngine:
         trained = {name: parameter for name, parameter in causal_lm.named_parameters() if parameter.requires_grad}
         self._state = zero_state.ZeroState(_layout(training), self._engine.optimizer, self._optimizer, trained)
         self._engine.train()
+        self.communication_s()  # what setting up has taken is no step's
 
     @property
     def device(self) -> torch.device:

@@ -25,7 +25,7 @@ from tests.trainings import Trainings, train_all
 
 LONG: dict[str, Any] = {"num_epochs": 10, "checkpoint_every_steps": 3}
 NUM_STEPS = 30
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_a_steps_time_is_accounted_for(trained: Trainings) -> None:
 @pytest.mark.skipif(find_spec("peft") is None, reason="the extra `lora` is not installed")
 @pytest.mark.parametrize("name", ["lora", "lora-zero3"])
 def test_adapters_learn_and_are_merged_into_a_student_of_the_usual_shape(trained: Trainings, name: str) -> None:
-    assert trained.losses(name)[-1] < trained.losses(name)[0] - 0.1
+    assert trained.losses(name)[-1] < trained.losses(name)[0] - 0.03
     initial, merged = load_file(Path(trained.model) / "model.safetensors"), trained.weights(name)
     assert merged.keys() == initial.keys()
     changed = {weight for weight in merged if not torch.equal(merged[weight], initial[weight])}

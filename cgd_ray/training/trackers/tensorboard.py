@@ -10,7 +10,7 @@ class TensorBoardTracker:
     """Writes one more event file with every start; what is logged again replaces what it was."""
 
     def __init__(self, directory: Path, run_id: str, steps_done: int) -> None:
-        self._writer = SummaryWriter(str(directory), purge_step=steps_done + 1)
+        self._writer = SummaryWriter(str(directory), purge_step=steps_done + 1, filename_suffix=f".after-{steps_done}")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One scalar for each metric."""
