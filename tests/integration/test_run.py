@@ -79,7 +79,7 @@ def submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`ray job submit`, again while the head's agent is still starting."""
     deadline = time.monotonic() + HEAD_START_S
     while True:
-        command = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
+        command: list[str | Path] = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
         done = subprocess.run(command, env=head.environment, capture_output=True, text=True)
         started = "submitted successfully" in done.stdout + done.stderr
         if started or time.monotonic() > deadline:
