@@ -6,6 +6,7 @@ The stall of a save is the time from the end of a step to the start of the next 
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed asks for them
         dist.init_process_group("gloo", init_method=f"file://{root}/meet", rank=0, world_size=1)
         figures = run(Path(root))
         dist.destroy_process_group()
