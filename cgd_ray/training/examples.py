@@ -66,7 +66,7 @@ def make_examples(
             if side == "validation":
                 raise ValueError(f"training.validation leaves nothing to validate on for arm {training.arm}: {reasons}; raise its fraction")
             raise ValueError(f"nothing to train on for arm {training.arm}: {reasons}; loosen selection or raise training.context_length")
-    details = {"arm": training.arm, "examples": num_examples, "dropped": dict(+counts), "seconds": time.monotonic() - started}
+    details = {"arm": training.arm, "examples": num_examples, "dropped": dict(counts), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "manifest_parts has read it above"
     write_manifest(examples, manifest["fingerprint"], [output], details)
@@ -86,7 +86,8 @@ def _belongs(row: Mapping[str, Any], training: TrainingConfig, side: Side, count
     """Whether the record is on this side of the split; what is not is counted."""
     held_out = training.validation is not None and is_held_out(row["problem_id"], training.validation.fraction)
     belongs = held_out == (side == "validation")
-    counts["held_out" if held_out else "trained_on"] += not belongs
+    if not belongs:
+        counts["held_out" if held_out else "trained_on"] += 1
     return belongs
 
 
