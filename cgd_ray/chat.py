@@ -54,8 +54,11 @@ class Chat:
                 raise ValueError(f"tokenizer of {tokenizer.name_or_path} takes the text {text} for its control token; use another model")
 
     @classmethod
-    def load(cls, model: str, template_kwargs: Mapping[str, Any] | None = None) -> "Chat":
-        """Load from a model directory or hub name. Raises ValueError when there is no tokenizer or no chat template."""
+    def load(cls, model: str, template_kwargs: Mapping[str, Any] | None = None, template_file: str | None = None) -> "Chat":
+        """Load from a model directory or hub name, with the chat template of a file when the model has none.
+
+        Raises ValueError when there is no tokenizer or no chat template, or when the model has another one than the file.
+        """
         from transformers import AutoTokenizer
 
         if Path(model).is_dir() and not (Path(model) / "tokenizer_config.json").is_file():
@@ -64,9 +67,18 @@ class Chat:
             tokenizer = AutoTokenizer.from_pretrained(model)
         except (OSError, ValueError) as error:
             raise ValueError(f"model {model} has no loadable tokenizer: {str(error).splitlines()[0]}") from None
+        if template_file is not None:
+            _add_template(tokenizer, model, Path(template_file))
         if tokenizer.chat_template is None:
-            raise ValueError(f"model {model} has no chat template; add chat_template.jinja beside its tokenizer")
+            raise ValueError(
+                f"model {model} has no chat template; add chat_template.jinja beside its tokenizer or set chat_template to such a file"
+            )
         return cls(tokenizer, template_kwargs)
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends an assistant's turn: it is trained, and generation stops at it."""
+        return self._end_of_turn(["user", "assistant"])[-1]
 
     def prompt(self, messages: Sequence[Message]) -> Rendered:
         """The conversation so far, followed by the template's invitation to answer."""
@@ -84,6 +96,11 @@ class Chat:
             return list(self._data_encoder.encode(text, add_special_tokens=False).ids)
         except (UnicodeEncodeError, TypeError):
             raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
+
+    def without_end(self, text: str, num_tokens: int) -> str:
+        """The text without its last tokens; cut back to whole characters."""
+        kept = self.encode(text)[:-num_tokens] if num_tokens else self.encode(text)
+        return str(self._data_encoder.decode(kept, skip_special_tokens=False)).rstrip("\ufffd")
 
     def count_control_tokens(self, input_ids: Sequence[int]) -> int:
         """How many of the ids are added or special tokens."""
@@ -136,6 +153,16 @@ class Chat:
                 )
             pieces.append(before)
         return [*pieces, rest]
+
+
+def _add_template(tokenizer: "PreTrainedTokenizerBase", model: str, file: Path) -> None:
+    """Give a tokenizer without chat template the one of a file, which a trained model's directory may hold already."""
+    if not file.is_file():
+        raise ValueError(f"chat_template {file} does not exist; give a .jinja file or null")
+    template = file.read_text(encoding="utf-8")
+    if tokenizer.chat_template not in (None, template):
+        raise ValueError(f"model {model} has a chat template of its own, other than chat_template {file}; set chat_template to null")
+    tokenizer.chat_template = template
 
 
 def _encoder_without_added_tokens(tokenizer: "PreTrainedTokenizerBase") -> Any:

@@ -1,53 +1,100 @@
 """`cgd`: parses the command line, loads the config, then imports the stage; nothing heavy is imported before.
 
 `cgd run jobs/configs/tinymath.yaml training.learning_rate=1e-4`; `cgd --help` lists the commands.
-Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted.
+Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted, 143 stopped by SIGTERM.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgd_ray import __version__
+
+if TYPE_CHECKING:
+    from cgd_ray.config import Config
 
 COMMANDS = {
     "run": "all stages: generate, train, evaluate; finished ones are not repeated",
     "generate": "attempts, critiques and refinements, graded and selected",
     "train": "the student on the selected records, exported as a Hugging Face directory",
     "evaluate": "the student before and after, on the problem alone",
+    "inspect": "show examples with the trained tokens in colour, and what is not trained on and why",
+    "export-data": "write the examples as JSON lines for other trainers",
     "config": "print the resolved config with each setting's documentation",
 }
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+FORMATS = ("trl", "alpaca", "sharegpt")
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, further = parser.parse_known_args(arguments)  # overrides may stand behind options, where argparse does not expect them
+    if unknown := [word for word in further if word.startswith("-")]:
+        parser.error(f"unknown option {unknown[0]}")
+    parsed.overrides += further
+    if parsed.arm is not None:
+        parsed.overrides.append(f"training.arm={parsed.arm}")
     try:
-        return _run(parsed.command, parsed.config, parsed.overrides)
+        return _run(parsed)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
 
 
-def _run(command: str, config_path: str, overrides: Sequence[str]) -> int:
-    from cgd_ray.config import load_config, to_yaml
+def _run(parsed: argparse.Namespace) -> int:
+    from cgd_ray.config import load_config
 
     try:
-        config = load_config(config_path, overrides)
+        config = load_config(parsed.config, parsed.overrides)
+        if parsed.command in LOOKING:
+            LOOKING[parsed.command](config, parsed)
+            return 0
     except ValueError as error:
         return _complain(error, EXIT_REFUSED)
-    if command == "config":
-        sys.stdout.write(to_yaml(config, with_docs=True))
-        return 0
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}; choose another file", EXIT_REFUSED)
+    from cgd_ray.generation.draining import StoppedError
     from cgd_ray.run import RefusedError, StageFailedError, execute
 
     try:
-        execute(command, config)
+        execute(parsed.command, config)
     except RefusedError as error:
         return _complain(error, EXIT_REFUSED)
     except StageFailedError as error:
         return _complain(error, EXIT_FAILED)
+    except StoppedError as error:
+        return _complain(error, EXIT_STOPPED)
     return 0
+
+
+def _config(config: "Config", parsed: argparse.Namespace) -> None:
+    from cgd_ray.config import to_yaml
+
+    sys.stdout.write(to_yaml(config, with_docs=True))
+
+
+def _inspect(config: "Config", parsed: argparse.Namespace) -> None:
+    from cgd_ray.inspection import inspect
+
+    inspect(config, parsed.count, parsed.html)
+
+
+def _export_data(config: "Config", parsed: argparse.Namespace) -> None:
+    from cgd_ray.training.exporters import export_examples
+    from cgd_ray.training.preparation import prepare
+
+    written = export_examples(prepare(config), parsed.format, parsed.output)
+    sys.stdout.write(f"{parsed.output}: {written:,} examples\n")
+
+
+LOOKING: dict[str, Callable[["Config", argparse.Namespace], None]] = {
+    "config": _config,
+    "inspect": _inspect,
+    "export-data": _export_data,
+}
+"""Commands that look at a config or at a run directory, and change nothing in it."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +109,25 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "overrides", metavar="a.b=c", nargs="*", help="settings that replace the file's, e.g. training.num_workers=4; values are YAML"
         )
+        command.set_defaults(arm=None)
+        _add_options(name, command)
     return parser
+
+
+def _add_options(name: str, command: argparse.ArgumentParser) -> None:
+    if name == "inspect":
+        command.add_argument("--arm", metavar="ARM", help="the arm to show, that of the config if left out")
+        command.add_argument("--count", type=_positive, default=3, metavar="N", help="examples to show, %(default)s if left out")
+        command.add_argument("--html", type=Path, metavar="FILE", help="write one HTML file instead of printing")
+    if name == "export-data":
+        command.add_argument("--format", choices=FORMATS, required=True, help="the form of a line")
+        command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _complain(message: object, exit_code: int) -> int:

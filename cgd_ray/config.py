@@ -12,10 +12,18 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Price = Annotated[float, Field(ge=0.0)]
+SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
+ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
+VerdictName = Literal["right", "wrong"]
 
 
 def _check_workers(value: Any) -> Any:
@@ -25,8 +33,32 @@ def _check_workers(value: Any) -> Any:
     return value
 
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
+def _check_arm(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError(f"{value!r} is neither an arm nor shares of arms; give for instance cgd or {{cgd: 0.8, refined_only: 0.2}}")
+    _check_shares({value: 1.0} if isinstance(value, str) else value, "arm", typing.get_args(ArmName))
+    return value
+
+
+def _check_verdict_mix(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no mapping of verdicts to shares; give for instance {{right: 0.5, wrong: 0.5}}")
+    _check_shares(value, "verdict", typing.get_args(VerdictName))
+    return value
+
+
+def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) -> None:
+    for name, share in shares.items():
+        if name not in valid:
+            raise ValueError(f"{name!r} is no {noun}; valid here: {', '.join(valid)}")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} is {share!r}; give a number from 0 to 1")
+    if abs((total := sum(shares.values())) - 1) > SHARES_TOLERANCE:
+        raise ValueError(f"the shares {dict(shares)} add up to {total:g}, not to 1; change one of them")
+
+
+Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
+VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
 Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
 
 EXECUTION_ONLY = (
@@ -34,6 +66,18 @@ EXECUTION_ONLY = (
     "cluster",
     "student.placement",
     "teacher.placement",
+    "student.request_timeout_s",
+    "student.stall_timeout_s",
+    "teacher.request_timeout_s",
+    "teacher.stall_timeout_s",
+    "generation.reuse",
+    "teacher.api.key_variable",
+    "teacher.api.request_timeout_s",
+    "teacher.api.max_retries",
+    "teacher.api.price_per_million",
+    "teacher.api.currency",
+    "teacher.api.max_tokens_total",
+    "teacher.api.max_cost",
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
@@ -72,7 +116,7 @@ class FieldMapping(Settings):
     """Column with a unique id; null makes ids from a hash of the question."""
 
 
-class ProblemsConfig(Settings):
+class SourceConfig(Settings):
     """Where problems come from."""
 
     path: str
@@ -87,7 +131,7 @@ class ProblemsConfig(Settings):
     """Take only the first n problems; null takes all."""
 
     @model_validator(mode="after")
-    def _pattern_compiles(self) -> "ProblemsConfig":
+    def _pattern_compiles(self) -> "SourceConfig":
         if self.reference_answer_pattern is not None:
             try:
                 groups = re.compile(self.reference_answer_pattern).groups
@@ -96,6 +140,25 @@ class ProblemsConfig(Settings):
             if groups < 1:
                 raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} has no group; put (...) around the answer")
         return self
+
+
+SourceT = TypeVar("SourceT", bound=SourceConfig)
+
+
+class DecontaminationConfig(Settings):
+    """Which training problems are removed because a benchmark asks them too."""
+
+    against: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """The benchmarks, each described like any source of problems; only their questions are compared."""
+    ngram: Count = 13
+    """A run of so many words in common is an overlap; questions with fewer words must be the same."""
+
+
+class ProblemsConfig(SourceConfig):
+    """The training problems."""
+
+    decontaminate: DecontaminationConfig | None = None
+    """Remove problems that overlap with benchmarks, after `limit` is applied; null removes none."""
 
 
 class SamplingConfig(Settings):
@@ -128,6 +191,8 @@ class PlacementConfig(Settings):
     """GPUs of one engine = its tensor-parallel size inside one node; 0 runs vLLM's CPU build."""
     accelerator_type: str | None = None
     """Ray accelerator type to ask for, e.g. H100."""
+    label_selector: Mapping[str, str] = Field(default_factory=dict)
+    """Ray node labels to ask for, e.g. {ray.io/market-type: on-demand}."""
     requests_in_flight: Count = 128
     """Requests one engine holds at once."""
 
@@ -138,13 +203,73 @@ class PlacementConfig(Settings):
         return self
 
 
+class ThinkingConfig(Settings):
+    """How a reasoning model marks its thinking."""
+
+    start: str = "<think>"
+    """Begins it; the chat template may have written it already."""
+    end: str = "</think>"
+    """Ends it; the answer follows."""
+
+
+class ApiConfig(Settings):
+    """An OpenAI-compatible endpoint that serves a role, in place of an engine of this project's own."""
+
+    base_url: str
+    """Address of the endpoint up to its version, e.g. https://api.openai.com/v1."""
+    key_variable: str | None = None
+    """Name of the environment variable that holds the key on every node; the key itself is written nowhere. Null sends none."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds from the sending of a request to the end of its answer; a slower one is tried again."""
+    max_retries: Annotated[int, Field(ge=0)] = 8
+    """Further tries after overload, server errors, cut connections and unusable answers, ever longer apart; then the row fails."""
+    request_fields: Mapping[str, Any] = Field(default_factory=dict)
+    """Fields of every request with the last word; null leaves one out, e.g. {max_tokens: null, max_completion_tokens: 8192}."""
+    price_per_million_input_tokens: Price | None = None
+    """What 1,000,000 tokens of prompts cost; null keeps no account of money."""
+    price_per_million_cached_tokens: Price | None = None
+    """The same for those of them that the endpoint reports as found in its cache; null: they cost what all prompts cost."""
+    price_per_million_output_tokens: Price | None = None
+    """What 1,000,000 generated tokens cost."""
+    currency: str = "USD"
+    """Of the prices; for messages only."""
+    max_tokens_total: Count | None = None
+    """Tokens of prompts and answers after which the run ends; it can be resumed with a higher limit. Null sets none."""
+    max_cost: Annotated[float, Field(gt=0.0)] | None = None
+    """Money after which the run ends, in the same way; needs the prices. Requests on their way are still finished and paid."""
+
+    @model_validator(mode="after")
+    def _address_and_key_are_apart(self) -> "ApiConfig":
+        # what is in these fields by mistake may be a key, so the messages do not repeat it
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("base_url is no address; write it like https://api.openai.com/v1")
+        if url.username is not None or url.password is not None or url.query or url.fragment:
+            raise ValueError("base_url holds more than an address, perhaps a key; name its variable in key_variable")
+        if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
+            raise ValueError("key_variable is no name of an environment variable (capitals, digits and _); give the name, never the key")
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> "ApiConfig":
+        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
+        if self.max_cost is not None and None in prices:
+            raise ValueError(
+                f"max_cost is {self.max_cost:g}, but price_per_million_input_tokens is {prices[0]} and price_per_million_output_tokens "
+                f"is {prices[1]}; set both prices"
+            )
+        return self
+
+
 class RoleConfig(Settings):
     """One model in one role: student or teacher."""
 
     model: str
-    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name."""
+    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    api: ApiConfig | None = None
+    """Endpoint that serves the model, for the teacher only; null runs it here with vLLM."""
     context_length: Count = 8192
-    """Longest prompt plus generation in tokens."""
+    """Longest prompt plus generation in tokens; an endpoint has its own."""
     sampling: SamplingConfig = SamplingConfig()
     """Decoding settings of this role."""
     placement: PlacementConfig = PlacementConfig()
@@ -153,6 +278,20 @@ class RoleConfig(Settings):
     """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    chat_template: str | None = None
+    """A .jinja file with the chat template of a model that has none of its own, as base models; it writes a BOS where one belongs."""
+    thinking: ThinkingConfig | None = None
+    """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
+    """Seconds one generation may take before its row fails."""
+    stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
+    """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
+
+    @model_validator(mode="after")
+    def _engine_or_api(self) -> "RoleConfig":
+        if self.api is not None and self.engine:
+            raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
+        return self
 
 
 class GenerationConfig(Settings):
@@ -160,6 +299,12 @@ class GenerationConfig(Settings):
 
     num_samples: Count = 1
     """Attempts per problem; each is a row of its own."""
+    refine_attempts: Count = 1
+    """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
+    direct_answers: bool = False
+    """Also make the teacher's answer to the problem alone, which arm distilled_sft learns; that arm asks for it by itself."""
+    reuse: tuple[str, ...] = ()
+    """Finished records of other runs (RUN_DIR/records): columns that this run would make alike are taken from there."""
     rows_per_block: Count = 32
     """Rows per Ray Data block, the unit of durable progress: about what a killed run loses."""
     batch_size: Count = 16
@@ -173,6 +318,8 @@ class SelectionConfig(Settings):
 
     keep: Literal["all", "repaired", "verified"] = "all"
     """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
+    drop_leaks: tuple[Literal["answer_in_critique", "refinement_copies_attempt", "refinement_mentions_review"], ...] = ()
+    """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
@@ -181,7 +328,8 @@ class ValidationConfig(Settings):
     """Loss on held-out records while the student trains; never on a benchmark."""
 
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed and run."""
+    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed, budget
+    and run."""
     every_steps: Count
     """Steps between looks at the held-out loss; the last step is always followed by one."""
 
@@ -202,10 +350,23 @@ class LoraConfig(Settings):
 class TrainingConfig(Settings):
     """From selected records to an exported student."""
 
-    arm: Literal["cgd", "refined_only", "sft", "cft"] = "cgd"
-    """What the student sees and what it learns to produce; docs/method.md has the table."""
+    arm: Arm = "cgd"
+    """What the student sees and what it learns to produce; docs/method.md has the table. A mapping such as {cgd: 0.8, refined_only: 0.2}
+    gives each record one arm, drawn with these shares."""
+    critiques: Literal["specific", "shuffled", "generic", "none"] = "specific"
+    """Which critique the arm cgd sees: its own, another problem's of the same verdict and about the same length, advice without content
+    (template generic_critique), or none."""
+    verdict_mix: VerdictMix | None = None
+    """Shares of right and wrong verdicts among the examples, e.g. {right: 0.5, wrong: 0.5}: as many records as keep them, to within one.
+    Records without a verdict are left out. Null takes the records as they are. Give max_examples to compare mixes of one size."""
+    max_examples: Count | None = None
+    """Train on at most so many examples; null on all. The order in which records are taken depends on seed alone, so all arms see the
+    same problems."""
+    max_target_tokens: Count | None = None
+    """Train on at most so many tokens with loss, counted once for all epochs; the order is that of max_examples. Null on all."""
     context_length: Count = 4096
-    """Tokens in one packed row; an example longer than this is dropped and counted."""
+    """Tokens in one packed row; an example longer than this loses the end of its attempt or, where that is not enough, is dropped and
+    counted."""
     num_epochs: Count = 1
     """Passes over the examples."""
     global_batch_size: Count = 64
@@ -257,7 +418,28 @@ class TrainingConfig(Settings):
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
     seed: int = 0
-    """Order of the packed rows."""
+    """Order of the packed rows; which records are taken within a budget, which arm they get, whose critique when shuffled."""
+
+    @property
+    def arm_shares(self) -> dict[ArmName, float]:
+        """Share of the records that each arm gets; they add up to 1."""
+        shares: Mapping[ArmName, float] = {self.arm: 1.0} if isinstance(self.arm, str) else self.arm
+        return {name: share for name, share in shares.items() if share > 0}
+
+    @property
+    def arm_label(self) -> str:
+        """Arm and kind of critiques in a few words, e.g. "cgd" or "0.8 cgd + 0.2 refined_only (shuffled critiques)"."""
+        arms = self.arm if isinstance(self.arm, str) else " + ".join(f"{share:g} {name}" for name, share in self.arm.items())
+        return arms if self.critiques == "specific" else f"{arms} ({self.critiques} critiques)"
+
+    @model_validator(mode="after")
+    def _critiques_have_an_arm(self) -> "TrainingConfig":
+        if self.critiques != "specific" and "cgd" not in self.arm_shares:
+            raise ValueError(
+                f"critiques is {self.critiques}, which changes what the arm cgd sees, but arm is {self.arm}; "
+                "set critiques to specific or arm to cgd"
+            )
+        return self
 
     @property
     def worker_range(self) -> tuple[int, int]:
@@ -295,7 +477,7 @@ class TrainingConfig(Settings):
 class EvaluationConfig(Settings):
     """Prompt-only evaluation: the problem alone, no critique."""
 
-    problems: ProblemsConfig
+    problems: SourceConfig
     """Held-out problems with a reference answer."""
     sampling: SamplingConfig = SamplingConfig()
     """Decoding of both models."""
@@ -337,6 +519,27 @@ class Config(Settings):
     """Null skips the evaluation."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray cluster."""
+
+    @property
+    def wants_direct(self) -> bool:
+        """Whether generation makes the teacher's direct answers."""
+        return self.generation.direct_answers or "distilled_sft" in self.training.arm_shares
+
+    @model_validator(mode="after")
+    def _repetitions_differ(self) -> "Config":
+        attempts = self.generation.refine_attempts
+        if attempts > 1 and self.teacher.sampling.temperature == 0:
+            raise ValueError(
+                f"generation.refine_attempts {attempts} with teacher.sampling.temperature 0 would repeat one and the same refinement; "
+                "set a temperature, or refine_attempts to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _student_is_here(self) -> "Config":
+        if self.student.api is not None:
+            raise ValueError(f"student.api is {self.student.api.base_url}, but the student is trained and cannot be elsewhere; remove it")
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -419,6 +622,8 @@ def _explain(tree: Any, item: Mapping[str, Any]) -> str:
 def _valid_names(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location:
+        if part.isdigit():  # a place in a list of settings
+            continue
         inner = _settings_class(model.model_fields[part].annotation)
         assert inner is not None, f"{part} has no fields of its own"
         model = inner
@@ -428,7 +633,7 @@ def _valid_names(location: Sequence[str]) -> list[str]:
 def _settings_class(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in {typing.Union, tuple}:
         return next((found for found in map(_settings_class, typing.get_args(annotation)) if found), None)
     return None
 
@@ -447,11 +652,20 @@ def _with_absolute_paths(config: Config) -> Config:
     def absolute(path: str) -> str:
         return str(Path(path).absolute()) if Path(path).exists() else path
 
-    def problems(source: ProblemsConfig) -> ProblemsConfig:
-        return source.model_copy(update={"path": absolute(source.path)})
+    def source(of: SourceT) -> SourceT:
+        return of.model_copy(update={"path": absolute(of.path)})
+
+    def problems(of: ProblemsConfig) -> ProblemsConfig:
+        if of.decontaminate is None:
+            return source(of)
+        against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
+        return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
 
     def role(source: RoleConfig) -> RoleConfig:
-        return source.model_copy(update={"model": absolute(source.model)})
+        if source.api is not None:
+            return source
+        template = None if source.chat_template is None else str(Path(source.chat_template).absolute())
+        return source.model_copy(update={"model": absolute(source.model), "chat_template": template})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),
@@ -459,9 +673,11 @@ def _with_absolute_paths(config: Config) -> Config:
         "student": role(config.student),
         "teacher": role(config.teacher),
     }
+    reuse = tuple(str(Path(source).absolute()) for source in config.generation.reuse)
+    update["generation"] = config.generation.model_copy(update={"reuse": reuse})
     update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
     if config.evaluation is not None:
-        update["evaluation"] = config.evaluation.model_copy(update={"problems": problems(config.evaluation.problems)})
+        update["evaluation"] = config.evaluation.model_copy(update={"problems": source(config.evaluation.problems)})
     return config.model_copy(update=update)
 
 
@@ -476,5 +692,24 @@ def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
             yield from _documented_lines(value, indent + 1)
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
-            flow = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False)
-            yield f"{pad}{name}: {flow.strip()[1:-1]}"
+            yield f"{pad}{name}: {_flow(plain)}"
+            if value is None and (inner := _settings_class(field.annotation)) is not None:
+                yield from (f"{pad}#{line}" for line in _documented_defaults(inner, 1))
+
+
+def _documented_defaults(model: type[BaseModel], indent: int) -> Iterator[str]:
+    """What may be written in a group that is null now."""
+    pad = "  " * indent
+    for name, field in model.model_fields.items():
+        for line in (field.description or "").splitlines():
+            yield f"{pad}# {line}"
+        if (inner := _settings_class(field.annotation)) is not None:
+            yield f"{pad}{name}:"
+            yield from _documented_defaults(inner, indent + 1)
+        else:
+            yield f"{pad}{name}: {'must be given' if field.is_required() else _flow(field.get_default(call_default_factory=True))}"
+
+
+def _flow(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False).strip()[1:-1]

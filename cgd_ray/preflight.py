@@ -4,19 +4,21 @@ Each refusal is a ValueError of one line that names the setting, what it is, wha
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
 
 from cgd_ray.chat import Chat
+from cgd_ray.cluster import Resources
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.prompts import Message, load_prompts
 from cgd_ray.training.extras import check_installed
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
-    """Both models are loadable, and their contexts hold at least the shortest problem's prompts."""
+    """Models that run here are loadable, and their contexts hold at least the shortest problem's prompts."""
     prompts = load_prompts(config.prompts)
     question = min(problems["question"].to_pylist(), key=len)
     shortest = {
@@ -25,9 +27,13 @@ def check_models(config: Config, problems: pa.Table) -> None:
     }
     for name, messages in shortest.items():
         role: RoleConfig = getattr(config, name)
+        if role.api is not None:
+            continue  # the endpoint has the model, the tokenizer and the context
         _check_model_files(name, role.model)
-        chat = Chat.load(role.model, role.chat_template_kwargs)
+        chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         _check_context(name, role, chat, messages)
+        if name == "student":
+            chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
 
 
 def check_libraries(config: Config) -> None:
@@ -35,13 +41,28 @@ def check_libraries(config: Config) -> None:
     check_installed(config.training)
 
 
-def check_cluster(config: Config, resources: Mapping[str, float]) -> None:
-    """No phase needs more GPUs or CPUs than the cluster has."""
+def check_key(teacher: RoleConfig) -> None:
+    """The key of the teacher's endpoint is there; for a Ray that is started on this machine and inherits this environment."""
+    variable = None if teacher.api is None else teacher.api.key_variable
+    if variable is not None and not os.environ.get(variable, "").strip():
+        raise ValueError(f"teacher.api.key_variable {variable} is not set in this environment; set it to the key of the endpoint")
+
+
+def check_cluster(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:
+    """No phase ("generate", "train", "evaluate") needs more GPUs or CPUs than the cluster can have; returns what the run will wait for."""
+    waits = []
     for phase, cpus, gpus in _demands(config):
-        for kind, wanted, present in (("GPU", gpus, resources.get("GPU", 0)), ("CPU", cpus, resources.get("CPU", 0))):
-            if wanted > present:
-                arithmetic = _arithmetic(config, phase, kind)
-                raise ValueError(f"{phase} needs {wanted:g} {kind}s ({arithmetic}), the cluster has {present:g}; lower them or add nodes")
+        if phase not in phases:
+            continue
+        for kind, wanted in (("GPU", gpus), ("CPU", cpus)):
+            present, most = resources.present.get(kind, 0), resources.most.get(kind, 0)
+            if wanted <= present:
+                continue
+            needs = f"{phase} needs {wanted:g} {kind}s ({_arithmetic(config, phase, kind)})"
+            if wanted > most:
+                raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
+            waits.append(f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler")
+    return waits
 
 
 def _check_model_files(name: str, model: str) -> None:
@@ -79,20 +100,21 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
     student, teacher, training = config.student.placement, config.teacher.placement, config.training
     return [
         (
-            "generation",
+            "generate",
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
             student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
         ),
-        ("training", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
+        ("train", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
+        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
     ]
 
 
 def _arithmetic(config: Config, phase: str, kind: str) -> str:
-    if phase == "training":
+    if phase == "train":
         each = config.training.cpus_per_worker if kind == "CPU" else 1
         return f"training.num_workers {config.training.worker_range[0]} x {each:g}"
     terms = []
-    for name in ("student", "teacher"):
+    for name in ("student", "teacher") if phase == "generate" else ("student",):
         placement = getattr(config, name).placement
         each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
         terms.append(f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}")

@@ -22,7 +22,15 @@ class Message:
     content: str
 
 
-_PLACEHOLDERS = {"solve": {"question"}, "critique": {"question", "attempt"}, "refine": set(), "revise": {"critique"}}
+_PLACEHOLDERS: dict[str, set[str]] = {
+    "solve": {"question"},
+    "critique": {"question", "attempt"},
+    "refine": set(),
+    "revise": {"critique"},
+    "revise_without_attempt": {"question", "critique"},
+    "revise_without_critique": set(),
+    "generic_critique": set(),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,20 @@ class Prompts:
         "by step, and put your final answer within \\boxed{}."
     )
     """The student's second turn in CGD training, after its own attempt. Fields: critique."""
+    revise_without_attempt: str = (
+        "{question}\n\nHere is a review of an earlier solution:\n\n{critique}\n\nWrite a better solution, complete and self-contained. "
+        "Reason step by step, and put your final answer within \\boxed{}."
+    )
+    """What the student is asked in the arm cgd_without_attempt, in one turn. Fields: question, critique."""
+    revise_without_critique: str = (
+        "Write an improved solution, complete and self-contained. Reason step by step, and put your final answer within \\boxed{}."
+    )
+    """The student's second turn in the arm cgd_without_critique, after its own attempt. No fields."""
+    generic_critique: str = (
+        "Read the problem again and make sure that every condition in it is used. Check each step for slips in arithmetic and in logic, "
+        "and each formula for the assumptions it needs. Verify that the final answer is what the problem asks for."
+    )
+    """What takes the critique's place with training.critiques=generic: advice that fits any problem, without a verdict. No fields."""
 
     def solve_messages(self, question: str, system: str | None) -> list[Message]:
         """Prompt-only conversation: the problem alone."""
@@ -74,6 +96,19 @@ class Prompts:
             *self.solve_messages(question, self.student_system),
             Message(role="assistant", content=attempt),
             Message(role="user", content=_fill(self.revise, critique=critique)),
+        ]
+
+    def revise_without_attempt_messages(self, question: str, critique: str) -> list[Message]:
+        """Problem and critique in one turn; the attempt that the critique is about stays unseen."""
+        content = _fill(self.revise_without_attempt, question=question, critique=critique)
+        return [*_system(self.student_system), Message(role="user", content=content)]
+
+    def revise_without_critique_messages(self, question: str, attempt: str) -> list[Message]:
+        """Problem and the student's own attempt, then the request to improve it."""
+        return [
+            *self.solve_messages(question, self.student_system),
+            Message(role="assistant", content=attempt),
+            Message(role="user", content=self.revise_without_critique),
         ]
 
 

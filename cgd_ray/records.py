@@ -9,8 +9,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-Stage = Literal["attempt", "critique", "refinement"]
+Stage = Literal["attempt", "critique", "refinement", "direct"]
 STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
+"""What every record has; `direct`, the teacher's answer to the problem alone, is made only when it is asked for."""
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -34,6 +35,7 @@ WORK_SCHEMA = pa.schema(
 def _stage_fields(stage: Stage) -> list[pa.Field]:
     return [
         pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage
+        pa.field(f"{stage}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
         pa.field(f"{stage}_prompt_tokens", pa.int32()),
         pa.field(f"{stage}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
         pa.field(f"{stage}_tokens", pa.int32()),  # generated, the end token included
@@ -48,6 +50,8 @@ RECORD_SCHEMA = pa.schema(
         *WORK_SCHEMA,
         *[field for stage in STAGES for field in _stage_fields(stage)],
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
+        pa.field("num_refinements", pa.int32()),  # how often a refinement was asked for; the last one is kept
+        *_stage_fields("direct"),
     ]
 )
 
@@ -56,9 +60,16 @@ SELECTED_SCHEMA = pa.schema(
         *RECORD_SCHEMA,
         pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
         pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
+        pa.field("leaks", pa.list_(pa.string())),  # names of what generation/leakage.py found; null when the row failed
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
 )
+
+
+def columns_of(stage: Stage) -> list[str]:
+    """The columns that a stage writes, in the record's order."""
+    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[stage]
+    return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
 
 
 def make_record_id(problem_id: str, sample_index: int) -> str:

@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from cgd_ray.chat import Chat
-from cgd_ray.cluster import connected
+from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config
 from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
+from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
+from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
-from cgd_ray.preflight import check_cluster, check_libraries, check_models
+from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
+from cgd_ray.problems.decontamination import Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
 from cgd_ray.prompts import load_prompts
@@ -50,6 +54,8 @@ class Session:
     screen: Screen
     work_lists: Mapping[Path, pa.Table]
     """Each work list and where it is written."""
+    decontamination: Mapping[str, Any] | None
+    """What was found in the training problems; null when they were not compared with a benchmark."""
 
     @property
     def records(self) -> Path:
@@ -75,9 +81,10 @@ def execute(command: str, config: Config) -> None:
     run = RunDir(config.run_dir)
     with _refusing():
         run.check(config)
-        work_lists = _make_work_lists(config, run)
+        problems, decontamination = _training_problems(config)
+        work_lists = _make_work_lists(config, run, problems)
     with Screen(run.logs / "driver.log") as screen:
-        session = Session(config=config, run=run, screen=screen, work_lists=work_lists)
+        session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with _refusing():
             pending = _pending(command, session)
         if pending:
@@ -90,9 +97,17 @@ def execute(command: str, config: Config) -> None:
             screen.say(f"model:   {run.model}")
 
 
-def _make_work_lists(config: Config, run: RunDir) -> dict[Path, pa.Table]:
-    """Read all problems, those of the evaluation too: a wrong column is better found now than after a night of generation."""
-    lists = {run.work_list: make_work_list(load_problems(config.problems), config.generation.num_samples)}
+def _training_problems(config: Config) -> tuple[pa.Table, dict[str, Any] | None]:
+    """The problems to train on and, when they were compared with benchmarks, the report on that."""
+    problems = load_problems(config.problems)
+    if config.problems.decontaminate is None:
+        return problems, None
+    return decontaminate(problems, config.problems.decontaminate)
+
+
+def _make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Path, pa.Table]:
+    """Read the problems of the evaluation too: a wrong column is better found now than after a night of generation."""
+    lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
     if config.evaluation is not None:
         held_out = load_problems(config.evaluation.problems)
         lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
@@ -127,11 +142,16 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     with _refusing():
         check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
-        with connected(config.cluster) as resources:
-            check_cluster(config, resources)
+        if GENERATE in pending and starts_here(config.cluster):
+            check_key(config.teacher)
+        with connected(config.cluster) as resources, stopped_by_sigterm():
+            for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
+                session.screen.say(wait)
             run.claim(config)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)
+            if session.decontamination is not None:
+                write_json(run.decontamination, session.decontamination)
             _add_seconds(run, "start", started)
             for stage in pending:
                 _work(stage, session)
@@ -154,24 +174,38 @@ def _generate(session: Session) -> None:
 
 
 def _show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
-    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens']:,} tokens, {counts['failed']:,} failed"
-    bar.update(counts["refinements"] + counts["failed"], note if any(counts.values()) else "engines are starting")
+    if not any(counts.get(name) for name in ("attempts", "failed")):
+        bar.update(0, "engines are starting")
+        return
+    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
+    bar.update(counts["refinements"] + counts["failed"], note + _failures(counts))
+
+
+def _failures(counts: Mapping[str, int]) -> str:
+    """How many rows failed, and most often of what."""
+    if not counts["failed"]:
+        return ""
+    reasons = {name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)}
+    often = max(reasons, key=lambda reason: reasons[reason], default="")
+    return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
 
 
 def _select(session: Session) -> None:
     config, run = session.config, session.run
     manifest = read_manifest(session.records)
     assert manifest is not None, "generation is finished, or another run's records were checked"
+    # this run's own records come from a work list that is clean already
+    benchmarks = Benchmarks(config.problems.decontaminate) if config.records and config.problems.decontaminate else None
     with session.screen.progress("select", manifest["rows"], "records") as bar:
-        select_records(config.selection, session.records, run.selected, bar.advance)
+        select_records(config.selection, session.records, run.selected, bar.advance, benchmarks)
 
 
 def _pack(session: Session) -> None:
     config, run = session.config, session.run
     manifest = read_manifest(run.selected)
     assert manifest is not None, "selection is the stage before"
-    chat = Chat.load(config.student.model, config.student.chat_template_kwargs)
-    prompts = load_prompts(config.prompts)
+    student, prompts = config.student, load_prompts(config.prompts)
+    chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
     if config.training.validation is not None:  # first, since the stage is finished when the training's rows are there
         make_examples(config.training, chat, prompts, run.selected, run.validation_examples, side="validation")
         pack(config.training.context_length, run.validation_examples, run.validation_packed)
@@ -194,8 +228,9 @@ def _train(session: Session) -> None:
             run.metrics,
             run.model,
             lambda step: _show_step(bar, step),
-            run.validation_packed,
-            {"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            validation=run.validation_packed,
+            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            chat_template=config.student.chat_template,
         )
     write_json(run.training_report, report)
 
@@ -216,7 +251,7 @@ def _evaluate(session: Session, name: str, model: str) -> None:
             name,
             session.run.evaluation_work_list,
             session.run,
-            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens']:,} tokens"),
+            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}"),
         )
 
 
@@ -266,11 +301,13 @@ def _failing(logs: Path) -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, TrainingStoppedError) as error:
-        raise StageFailedError(str(error)) from error
-    except (RayError, TrainingFailedError) as error:
+    except (RayError, TrainingFailedError) as error:  # before ValueError: what Ray hands on from an actor is both
         logger.exception("a stage failed")
         raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
+    except (ValueError, TrainingStoppedError) as error:
+        raise StageFailedError(str(error)) from error
+    except OSError as error:
+        raise StageFailedError(f"{error.strerror or error}: {error.filename}; mend that, and the same command goes on from here") from error
 
 
 def _last_line(error: Exception) -> str:

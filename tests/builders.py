@@ -93,6 +93,8 @@ def tiny_records(count: int, **overrides: Any) -> list[dict[str, Any]]:
             "critique_finish_reason": "stop",
             "refinement": f"Add {first} and {second}: \\boxed{{{first + second}}}.",
             "refinement_finish_reason": "stop",
+            "direct": f"The teacher says \\boxed{{{first + second}}}.",
+            "direct_finish_reason": "stop",
             "verdict": "wrong",
             "attempt_correct": False,
             "refinement_correct": True,

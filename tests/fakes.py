@@ -8,24 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
+from cgd_ray.generation.engine import Generation, RequestError, token_budget
 from cgd_ray.prompts import Message
 
 
 @dataclass(frozen=True)
 class FakeEngines:
-    """An engine factory whose engines answer with a text that is a function of the input ids and the seed alone.
+    """An engine factory whose engines answer with a text that is a function of the messages and the seed alone; a byte is a token.
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
-    the first engine that finds `deadly_id` in a prompt while `death_certificate` does not exist writes it and ends its process.
+    an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
+    one that finds `sleepy` never answers.
     """
 
     latency_s: float = 0.0
     refuse_over: int | None = None
-    deadly_id: int | None = None
+    deadly: str | None = None
     death_certificate: str | None = None
+    sleepy: str | None = None
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -35,28 +36,32 @@ class FakeEngines:
 class FakeEngine:
     """One engine of FakeEngines; counts how many requests it held at once."""
 
+    chat = None
+
     def __init__(self, settings: FakeEngines, role: RoleConfig) -> None:
         self._settings, self._role = settings, role
-        self._chat = Chat.load(role.model, role.chat_template_kwargs)
         self.running = self.most_running = 0
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """Answer after the latency. Raises RequestError like the real one for a prompt that fills the context."""
-        settings, input_ids = self._settings, encode_prompt(self._chat, messages)
-        token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
-        if settings.refuse_over is not None and len(input_ids) > settings.refuse_over:
+        settings, text = self._settings, "\n".join(message.content for message in messages)
+        prompt_tokens = len(text.encode())
+        token_budget(prompt_tokens, self._role.context_length, sampling.max_tokens)
+        if settings.refuse_over is not None and prompt_tokens > settings.refuse_over:
             raise RequestError("refused by the fake")
-        self._die_of(input_ids)
+        self._die_of(text)
+        if settings.sleepy is not None and settings.sleepy in text:
+            await asyncio.Event().wait()
         self.running += 1
         self.most_running = max(self.running, self.most_running)
-        digest = fake_digest(input_ids, seed)
+        digest = fake_digest(text, seed)
         if settings.latency_s:
             await asyncio.sleep(settings.latency_s * random.Random(digest).expovariate(1.0))
         self.running -= 1
         return Generation(
-            text=f"{digest} \\boxed{{{len(input_ids)}}}\n{settings.verdict}",
+            text=f"{digest} \\boxed{{{prompt_tokens}}}\n{settings.verdict}",
             num_tokens=8,
-            prompt_tokens=len(input_ids),
+            prompt_tokens=prompt_tokens,
             cached_tokens=0,
             finish_reason="stop",
         )
@@ -64,16 +69,18 @@ class FakeEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _die_of(self, input_ids: Sequence[int]) -> None:
+    def _die_of(self, text: str) -> None:
         settings = self._settings
-        if settings.deadly_id is None or settings.deadly_id not in input_ids or settings.death_certificate is None:
+        if settings.deadly is None or settings.deadly not in text:
             return
-        certificate = Path(settings.death_certificate)
-        if not certificate.exists():
+        if settings.death_certificate is not None:
+            certificate = Path(settings.death_certificate)
+            if certificate.exists():
+                return
             certificate.touch()
-            os._exit(1)
+        os._exit(1)
 
 
-def fake_digest(input_ids: Sequence[int], seed: int) -> str:
+def fake_digest(text: str, seed: int) -> str:
     """What a fake engine's answer begins with."""
-    return hashlib.sha256(f"{list(input_ids)} {seed}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{text} {seed}".encode()).hexdigest()[:12]

@@ -41,12 +41,19 @@ class Dataflow:
     """Parquet with a unique record_id."""
     output: Path
     """Directory of the parts."""
-    checkpoint: Path
-    """Directory of the committed ids; outside `output`."""
+    state: Path
+    """Directory of what an unfinished run must remember, the committed ids first of all; outside `output`."""
+    prefilled: Path | None = None
+    """The work list with columns that are there already; null when there are none."""
     batch_size: int
     """Rows in one call of a stage."""
     rows_per_file: int
     """Least rows of a part, the unit of durable progress."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Directory of the committed ids."""
+        return self.state / "ids"
 
     def finished_ids(self) -> "pa.Array[Any]":
         """Ids whose rows are durably written."""
@@ -56,14 +63,14 @@ class Dataflow:
 
     def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
-        work = pq.read_table(self.work_list)
+        work = pq.read_table(self.work_list if self.prefilled is None else self.prefilled)
         work = work.filter(pc.invert(pc.is_in(work[ID_COLUMN], value_set=self.finished_ids())))
         for directory in (self.output, self.checkpoint):
             directory.mkdir(parents=True, exist_ok=True)
         self._drop_uncommitted()
         if not work.num_rows:
             return
-        remaining = self.checkpoint.with_name(f"{self.checkpoint.name}_remaining.parquet")
+        remaining = self.state / "remaining.parquet"
         with atomic_write(remaining) as temporary:
             pq.write_table(work, temporary)
         with _data_context(self.checkpoint):
@@ -110,6 +117,8 @@ def _pool(placement: PlacementConfig, batch_size: int) -> dict[str, Any]:
         arguments["num_gpus"] = placement.gpus_per_replica
     if placement.accelerator_type is not None:
         arguments["accelerator_type"] = placement.accelerator_type
+    if placement.label_selector:
+        arguments["label_selector"] = dict(placement.label_selector)
     return arguments
 
 

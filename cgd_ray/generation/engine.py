@@ -6,6 +6,7 @@ picklable factory instead of an engine, so that the heavy object is built in the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cgd_ray.chat import Chat
@@ -33,11 +34,23 @@ class RequestError(ValueError):
     """A request that cannot be served, whatever the engine's state: the row fails, the engine lives on."""
 
 
+class RunEndedError(Exception):
+    """Nothing is wrong with this row, but no row can be served now: the run ends and can be resumed. Its one line is for the user."""
+
+
 class Engine(Protocol):
     """Serves any number of requests at the same time."""
 
+    @property
+    def chat(self) -> Chat | None:
+        """The model's tokenizer and chat template; None where only the endpoint has them."""
+        ...
+
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
-        """The assistant's next turn. Raises RequestError when this request cannot be served, whatever its messages hold."""
+        """The assistant's next turn.
+
+        Raises RequestError when this request cannot be served, whatever its messages hold, RunEndedError when none can.
+        """
         ...
 
     def close(self) -> None:
@@ -49,8 +62,23 @@ EngineFactory = Callable[[RoleConfig], Engine]
 """Builds the engine of a role in the process that calls it. Crosses processes, so it is a module-level function or a frozen dataclass."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RealEngines:
+    """The factory of the real things: an endpoint's client for a role with `api`, vLLM for all others."""
+
+    spending: Path
+    """Directory of the journal of what endpoints are paid for."""
+
+    def __call__(self, role: RoleConfig) -> Engine:
+        if role.api is None:
+            return vllm_engine(role)
+        from cgd_ray.generation.api_engine import ApiEngine
+
+        return ApiEngine(role, role.api, self.spending)
+
+
 def vllm_engine(role: RoleConfig) -> Engine:
-    """The factory of the real thing; vLLM is imported here and not before."""
+    """The factory of engines that run here; vLLM is imported here and not before."""
     from cgd_ray.generation.vllm_engine import VllmEngine
 
     return VllmEngine(role)

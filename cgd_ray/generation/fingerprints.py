@@ -34,8 +34,10 @@ def stage_fingerprints(config: Config) -> dict[Stage, str]:
     student, teacher = (_role_identity(role) for role in (config.student, config.teacher))
     attempt = _fingerprint(student, [prompts.student_system, prompts.solve])
     critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique], attempt)
-    refinement = _fingerprint(teacher, [prompts.refine], critique)
-    return {"attempt": attempt, "critique": critique, "refinement": refinement}
+    repeated = [] if config.generation.refine_attempts == 1 else [str(config.generation.refine_attempts)]
+    refinement = _fingerprint(teacher, [prompts.refine, *repeated], critique)
+    direct = _fingerprint(teacher, [prompts.teacher_system, prompts.solve])
+    return {"attempt": attempt, "critique": critique, "refinement": refinement, **({"direct": direct} if config.wants_direct else {})}
 
 
 def attempt_fingerprint(role: RoleConfig, prompts: Prompts) -> str:
@@ -59,7 +61,12 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    settings = role.model_dump(mode="json", exclude={"model", "placement"})
+    aside = {"model", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
+    settings = role.model_dump(mode="json", exclude=aside)
+    if role.api is not None:
+        return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
+    if role.chat_template is not None and Path(role.chat_template).is_file():
+        settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
     return {**settings, "model": model_identity(role.model)}
 
 

@@ -20,13 +20,17 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
-from cgd_ray.generation.engine import EngineFactory, vllm_engine
+from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
+from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
-from cgd_ray.generation.progress import COUNTS, ActorReport, ProgressFn, watched
+from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
+from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.records import Stage, short_hash
-from cgd_ray.rundir import RunDir, read_manifest, write_json, write_manifest
+from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
+
+STOP_FLAG = "stop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,35 +41,54 @@ class _Plan:
     prompts: Prompts
     fingerprints: Mapping[Stage, str]
     engine_factory: EngineFactory
+    refine_attempts: int = 1
+    direct: bool = False
 
-    def spec(self, role: RoleConfig, report: ActorReport) -> StageSpec:
+    def spec(self, role: RoleConfig, state: Path, report: ActorReport) -> StageSpec:
         """What one stage's actors are built from."""
-        return StageSpec(role=role, prompts=self.prompts, fingerprints=self.fingerprints, engine_factory=self.engine_factory, report=report)
+        return StageSpec(
+            role=role,
+            prompts=self.prompts,
+            fingerprints=self.fingerprints,
+            engine_factory=self.engine_factory,
+            refine_attempts=self.refine_attempts,
+            direct=self.direct,
+            in_flight=state / "in_flight",
+            stop_flag=state / STOP_FLAG,
+            report=report,
+        )
 
 
 def generate(
-    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory = vllm_engine
+    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory | None = None
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
     `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
-    directory holds records of other models, prompts or sampling, and, after everything is written, when more rows failed than
-    `generation.max_failed_fraction`.
+    directory holds records of other models, prompts or sampling, when an engine had to end the run, which can be resumed, and, after
+    everything is written, when more rows failed than `generation.max_failed_fraction`. Raises StoppedError when SIGTERM ended it early.
     """
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
         prompts=load_prompts(config.prompts),
         fingerprints=stage_fingerprints(config),
-        engine_factory=engine_factory,
+        engine_factory=engine_factory or RealEngines(spending=run.spending),
+        refine_attempts=config.generation.refine_attempts,
+        direct=config.wants_direct,
     )
+    prefilled = run.generation_state / "prefilled.parquet"
     flow = Dataflow(
         work_list=run.work_list,
         output=run.records,
-        checkpoint=run.generation_checkpoint,
+        state=run.generation_state,
+        prefilled=prefilled if config.generation.reuse else None,
         batch_size=config.generation.batch_size,
         rows_per_file=config.generation.rows_per_block,
     )
-    manifest = _produce(plan, flow, on_progress)
+    reused: Reused = {}
+    if config.generation.reuse and read_manifest(run.records) is None:
+        reused = prefill(run.work_list, [Path(source) for source in config.generation.reuse], plan.fingerprints, prefilled)
+    manifest = _produce(plan, flow, on_progress, reused)
     _check_failures(manifest, config.generation.max_failed_fraction, run.records)
     return manifest
 
@@ -92,43 +115,65 @@ def run_attempts(
     flow = Dataflow(
         work_list=work_list,
         output=out,
-        checkpoint=out.with_name(f"{out.name}_checkpoint"),
+        state=out.with_name(f"{out.name}_state"),
         batch_size=defaults.batch_size,
         rows_per_file=defaults.rows_per_block,
     )
-    _produce(plan, flow, on_progress)
+    _produce(plan, flow, on_progress, reused={})
 
 
-def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None) -> dict[str, Any]:
+def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Reused) -> dict[str, Any]:
     """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
     fingerprint = _fingerprint(plan.fingerprints)
     manifest = read_manifest(flow.output)
     if manifest is not None:
         _check_fingerprint(flow.output, manifest["fingerprint"], fingerprint)
         return manifest
-    begun = flow.checkpoint.with_name(f"{flow.checkpoint.name}_fingerprint.json")
-    if begun.exists():
-        _check_fingerprint(flow.output, json.loads(begun.read_text(encoding="utf-8"))["fingerprint"], fingerprint)
+    begun, ledger, stop_flag = flow.state / "fingerprint.json", flow.state / "ledger.json", flow.state / STOP_FLAG
+    if (before := read_json(begun)) is not None:
+        _check_fingerprint(flow.output, before["fingerprint"], fingerprint)
     write_json(begun, {"fingerprint": fingerprint})
+    stop_flag.unlink(missing_ok=True)
     started = time.monotonic()
     resumed = len(flow.finished_ids())
-    start = {COUNTS[stage]: resumed for stage in plan.fingerprints}
-    with watched({**start, "failed": 0, "tokens": 0}, on_progress) as report:
-        flow.run([(stage, plan.spec(role, report)) for stage, role in plan.stages])
+    start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
+    with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
+        flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
-    details = {**_count(parts, flow.work_list, list(plan.fingerprints)), "resumed": resumed, "seconds": time.monotonic() - started}
+    _check_stopped(flow, stop_flag)
+    details = {
+        **_count(parts, flow.work_list, list(plan.fingerprints)),
+        "resumed": resumed,
+        "reused": dict(reused),
+        "seconds": time.monotonic() - started,
+        "engine_seconds": _engine_seconds(ledger, plan.stages),
+    }
     write_manifest(flow.output, fingerprint, parts, {**details, "fingerprints": dict(plan.fingerprints)})
-    shutil.rmtree(flow.checkpoint)
-    begun.unlink()
+    shutil.rmtree(flow.state)
     manifest = read_manifest(flow.output)
     assert manifest is not None, "it has just been written"
     return manifest
 
 
+def _check_stopped(flow: Dataflow, stop_flag: Path) -> None:
+    """Raise StoppedError when SIGTERM, ValueError when an engine ended the run before all rows were finished."""
+    finished, total = len(flow.finished_ids()), pq.read_metadata(flow.work_list).num_rows
+    if not stop_flag.exists() or finished == total:
+        return
+    if reason := stop_flag.read_text(encoding="utf-8"):
+        raise ValueError(reason)
+    raise StoppedError(f"stopped with {finished:,} of {total:,} rows finished; the same command makes the others")
+
+
+def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], RoleConfig]]) -> dict[str, float]:
+    """How long the engines of each role have existed, over all runs of the directory; times the GPUs of one engine: GPU-seconds."""
+    spent = read_json(ledger) or {}
+    return {stage.role: spent.get(f"{stage.role}{ENGINE_MS}", 0) / 1000 for stage, _ in stages}
+
+
 def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
-    kinds = ("prompt_tokens", "cached_tokens", "tokens")
-    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in kinds]]
+    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
     rows = pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=columns)  # in parallel: parts are small and many
     expected = pq.read_table(work_list, columns=[ID_COLUMN])[ID_COLUMN]
     if not rows[ID_COLUMN].combine_chunks().sort().equals(expected.combine_chunks().sort()):
@@ -138,7 +183,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
             "writes there, or files were added or removed; choose another run_dir"
         )
     errors = Counter(error for error in rows["error"].to_pylist() if error is not None)
-    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in kinds} for stage in stages}
+    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS} for stage in stages}
     return {"rows": rows.num_rows, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": tokens}
 
 

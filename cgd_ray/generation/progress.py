@@ -1,22 +1,35 @@
-"""Counts of a running generation: stages add to one tiny actor, the driver reads it.
+"""Counts of a running generation: stages add to one tiny actor, the driver reads it, shows it and keeps what the engines have cost.
 
-A count is for the eye: a row that is retried after a fault counts twice; the manifest's figures come from the written records.
+A count is for the eye: a row that is retried after a fault counts twice; the manifest's figures come from the written records. The same
+counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows.
 """
 
+import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cgd_ray.generation.engine import Generation
+from cgd_ray.rundir import read_json, write_json
 
 ProgressFn = Callable[[dict[str, int]], None]
 REPORT_INTERVAL_S = 0.5
-COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements"}
+SPEED_WINDOW_S = 10.0
+LEDGER_INTERVAL_S = 5.0
+COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements", "direct": "direct answers"}
 """Stage -> the name under which its finished rows are counted."""
+FAILED_BECAUSE = "failed: "
+"""Prefix of the counts of failed rows by reason, in which numbers are written as N."""
+ENGINE_MS = "_engine_ms"
+"""Suffix of the counts of how long a role's engines have existed."""
 
 
 class Tally:
@@ -48,46 +61,115 @@ class ActorReport:
 class Meter:
     """Collects one stage actor's counts and reports them now and then."""
 
-    def __init__(self, report: Callable[[Mapping[str, int]], None] | None) -> None:
+    def __init__(self, report: Callable[[Mapping[str, int]], None] | None, role: str) -> None:
         self._report = report
+        self._role = role
         self._counts: Counter[str] = Counter()
-        self._reported = 0.0
+        self._reported = time.monotonic()
+        self._metrics = None if report is None else _Metrics(role)
 
-    def add(self, **counts: int) -> None:
-        """Count, and report when the last report is long enough ago."""
-        self._counts.update(counts)
-        if time.monotonic() - self._reported > REPORT_INTERVAL_S:
-            self.flush()
+    def turn(self, name: str, generation: Generation) -> None:
+        """Count a finished turn and its tokens."""
+        self._counts.update({name: 1, "tokens": generation.num_tokens})
+        if self._metrics is not None:
+            self._metrics.turn(name, generation)
+        self._flush_now_and_then()
+
+    def fail(self, reason: str) -> None:
+        """Count a row that cannot be processed."""
+        self._counts.update({"failed": 1, FAILED_BECAUSE + re.sub(r"\d[\d,.]*", "N", reason)[:120]: 1})
+        if self._metrics is not None:
+            self._metrics.failed()
+        self._flush_now_and_then()
 
     def flush(self) -> None:
         """Report what has been counted since the last report."""
-        self._reported = time.monotonic()
-        if self._report is not None and self._counts:
+        now = time.monotonic()
+        self._counts[self._role + ENGINE_MS] += round(1000 * (now - self._reported))
+        self._reported = now
+        if self._report is not None:
             self._report(self._counts)
-            self._counts = Counter()
+        self._counts = Counter()
+
+    def _flush_now_and_then(self) -> None:
+        if time.monotonic() - self._reported > REPORT_INTERVAL_S:
+            self.flush()
+
+
+class _Metrics:
+    """What Prometheus scrapes from the actor's node."""
+
+    def __init__(self, role: str) -> None:
+        from ray.util.metrics import Counter as RayCounter
+
+        self._role = role
+        self._turns = RayCounter("cgd_turns", "Finished generations", tag_keys=("role", "turn"))
+        self._tokens = RayCounter("cgd_tokens", "Tokens in, found in the prefix cache, and out", tag_keys=("role", "kind"))
+        self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role",))
+
+    def turn(self, name: str, generation: Generation) -> None:
+        self._turns.inc(1, {"role": self._role, "turn": name})
+        for kind, count in (
+            ("prompt", generation.prompt_tokens),
+            ("cached", generation.cached_tokens),
+            ("generated", generation.num_tokens),
+        ):
+            if count:
+                self._tokens.inc(count, {"role": self._role, "kind": kind})
+
+    def failed(self) -> None:
+        self._failed_rows.inc(1, {"role": self._role})
 
 
 @contextmanager
-def watched(start: Mapping[str, int], on_progress: ProgressFn | None) -> Iterator[ActorReport]:
-    """A report for the stages; meanwhile `on_progress` gets the counts from a thread of this process, and once more at the end."""
-    tally = ray.remote(Tally).options(num_cpus=0).remote(start)
+def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Path) -> Iterator[ActorReport]:
+    """A report for the stages; meanwhile `on_progress` gets the counts from a thread of this process, and once more at the end.
+
+    `ledger` keeps the engines' seconds over all runs of the same directory.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
+    tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(start)
+    watch = _Watch(tally, on_progress, ledger)
     finished = threading.Event()
 
     def poll() -> None:
         while not finished.wait(REPORT_INTERVAL_S):
-            _tell(tally, on_progress)
+            watch.look()
 
     thread = threading.Thread(target=poll, name="generation-progress", daemon=True)
     thread.start()
     try:
         yield ActorReport(tally)
-        _tell(tally, on_progress)
     finally:
         finished.set()
         thread.join()
-        ray.kill(tally)
+        with suppress(ray.exceptions.RayError, OSError):  # what went wrong is on its way already
+            watch.look(last=True)
+            ray.kill(tally)
 
 
-def _tell(tally: Any, on_progress: ProgressFn | None) -> None:
-    if on_progress is not None:
-        on_progress(ray.get(tally.read.remote()))
+class _Watch:
+    """Reads the tally, tells the counts with the speed of the last seconds, and keeps the ledger."""
+
+    def __init__(self, tally: Any, on_progress: ProgressFn | None, ledger: Path) -> None:
+        self._tally, self._on_progress, self._ledger = tally, on_progress, ledger
+        self._before = Counter(read_json(ledger) or {})
+        self._kept_at = time.monotonic()
+        self._history: deque[tuple[float, int]] = deque()
+
+    def look(self, last: bool = False) -> None:
+        counts: dict[str, int] = ray.get(self._tally.read.remote())
+        now = time.monotonic()
+        if last or now - self._kept_at > LEDGER_INTERVAL_S:
+            self._kept_at = now
+            spent = Counter({name: count for name, count in counts.items() if name.endswith(ENGINE_MS)})
+            write_json(self._ledger, dict(self._before + spent))
+        if self._on_progress is not None:
+            self._on_progress({**counts, "tokens_per_s": self._speed(now, counts["tokens"])})
+
+    def _speed(self, now: float, tokens: int) -> int:
+        self._history.append((now, tokens))
+        while now - self._history[0][0] > SPEED_WINDOW_S:
+            self._history.popleft()
+        then, before = self._history[0]
+        return round((tokens - before) / (now - then)) if now > then else 0

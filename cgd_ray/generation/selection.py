@@ -1,13 +1,14 @@
 """Decides which records may be trained on, and counts every reason why one may not.
 
 A generation that was cut by its limit, an empty one and a failed row never reach training. Where there is a reference answer, y' and
-y^ are graded, which gives the repair matrix; a policy may then keep only repaired or verified records.
+y^ are graded, which gives the repair matrix; a policy may then keep only repaired or verified records. Leaks are counted in any case and
+dropped when asked for.
 How to use: `counts = select_records(config.selection, run.records, run.selected)`.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import SelectionConfig
+from cgd_ray.generation.leakage import LEAKS, find_leaks
 from cgd_ray.grading import Grader
+from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.records import SELECTED_SCHEMA, STAGES
 from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
 
 ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
 
 
-def select_records(config: SelectionConfig, records: Path, selected: Path, on_progress: Callable[[int], None]) -> dict[str, Any]:
-    """Read finished records, write them with grades and `drop_reason` (SELECTED_SCHEMA), and return the counts of the manifest."""
+def select_records(
+    config: SelectionConfig, records: Path, selected: Path, on_progress: Callable[[int], None], benchmarks: Benchmarks | None = None
+) -> dict[str, Any]:
+    """Read finished records, write them with grades, leaks and `drop_reason` (SELECTED_SCHEMA), and return the counts of the manifest.
+
+    Records whose question overlaps with `benchmarks` are dropped as contaminated.
+    """
     started = time.monotonic()
     counts = _Counts()
     output = selected / "selected.parquet"
@@ -36,7 +44,8 @@ def select_records(config: SelectionConfig, records: Path, selected: Path, on_pr
             for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
                 rows = _graded(batch.to_pylist(), grader)
                 for row in rows:
-                    row["drop_reason"] = drop_reason(row, config.keep)
+                    row["leaks"] = None if row["error"] is not None else find_leaks(row)
+                    row["drop_reason"] = drop_reason(row, config.keep, config.drop_leaks) or _contaminated(row, benchmarks)
                     counts.add(row)
                 writer.write_table(pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA))
                 on_progress(len(rows))
@@ -47,7 +56,7 @@ def select_records(config: SelectionConfig, records: Path, selected: Path, on_pr
     return details
 
 
-def drop_reason(row: Mapping[str, Any], keep: str) -> str | None:
+def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = ()) -> str | None:
     """Why a graded record is not trained on, or None to keep it. The first reason in the order of the stages counts."""
     if row["error"] is not None:
         return "failed"
@@ -60,7 +69,11 @@ def drop_reason(row: Mapping[str, Any], keep: str) -> str | None:
         return "not_verified"
     if keep == "repaired" and not (row["attempt_correct"] is False and row["refinement_correct"] is True):
         return "not_repaired"
-    return None
+    return next((leak for leak in drop_leaks if leak in row["leaks"]), None)
+
+
+def _contaminated(row: Mapping[str, Any], benchmarks: Benchmarks | None) -> str | None:
+    return "contaminated" if benchmarks is not None and benchmarks.overlap(row["question"]) is not None else None
 
 
 def _graded(rows: list[dict[str, Any]], grader: Grader) -> list[dict[str, Any]]:
@@ -80,6 +93,7 @@ class _Counts:
         self.errors: Counter[str] = Counter()
         self.verdicts = Counter({"right": 0, "wrong": 0, "missing": 0})
         self.repair = Counter({f"{before}_to_{after}": 0 for before in ("wrong", "right") for after in ("right", "wrong")})
+        self.leakage = Counter(dict.fromkeys(LEAKS, 0))
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.written += 1
@@ -88,6 +102,7 @@ class _Counts:
             self.errors[row["error"]] += 1
             return
         self.verdicts[row["verdict"] or "missing"] += 1
+        self.leakage.update(row["leaks"])
         if row["attempt_correct"] is not None and row["refinement_correct"] is not None:
             before, after = ("right" if row[f"{stage}_correct"] else "wrong" for stage in ("attempt", "refinement"))
             self.repair[f"{before}_to_{after}"] += 1
@@ -105,4 +120,5 @@ class _Counts:
             "errors": dict(self.errors.most_common(20)),
             "verdicts": dict(self.verdicts),
             "repair": dict(self.repair),
+            "leakage": dict(self.leakage),
         }

@@ -9,17 +9,24 @@ an `error`, and the others go on.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
-from cgd_ray.generation.engine import EngineFactory, RequestError
+from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
+from cgd_ray.generation.engine import EngineFactory, Generation, RequestError, RunEndedError
+from cgd_ray.generation.fitting import fitting_attempt
+from cgd_ray.generation.in_flight import MOST_DEATHS, InFlight
+from cgd_ray.generation.places import Places
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.verdicts import parse_verdict
+from cgd_ray.grading import Grader
 from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, Stage, short_hash
+from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of, short_hash
 
 Row = dict[str, Any]
 
@@ -36,58 +43,108 @@ class StageSpec:
     """Of the columns that this stage writes."""
     engine_factory: EngineFactory
     """Builds the engine in the actor."""
+    refine_attempts: int = 1
+    """How often a refinement that grades wrong is asked for."""
+    direct: bool = False
+    """Whether the teacher also answers the problem alone."""
+    in_flight: Path | None = None
+    """Directory in which the actors of a run note which rows are in their engines."""
+    stop_flag: Path | None = None
+    """File that ends the run early once it exists."""
     report: Callable[[Mapping[str, int]], None] | None = None
     """Receives counts of finished turns, failed rows and generated tokens."""
 
 
 class EngineStage:
-    """What both stages share: the engine, its places, one turn of one row."""
+    """What all stages share: the engine, its places, one turn of one row."""
 
+    role: str = ""
     stages: tuple[Stage, ...] = ()
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
+        self._in_flight = None if spec.in_flight is None else InFlight(spec.in_flight, _actor_id())
+        self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         self.engine = spec.engine_factory(spec.role)
-        self._places = asyncio.Semaphore(spec.role.placement.requests_in_flight)
-        self._meter = Meter(spec.report)
+        self._places = Places(spec.role.placement.requests_in_flight)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Run all rows at once and return them in their order."""
-        rows = await asyncio.gather(*[self._row(row) for row in batch.to_pylist()])
+        """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
+        tasks = [asyncio.ensure_future(self._row(row)) for row in batch.to_pylist()]
+        api = self._spec.role.api
+        grace_s = GRACE_S if api is None else api.request_timeout_s  # answers on their way are being paid for
+        rows = [row for row in await finished_before_stop(tasks, self._spec.stop_flag, grace_s) if row is not None]
         self._meter.flush()
         return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self.stages))
 
-    async def _row(self, row: Row) -> Row:
-        """All turns of one row, in one place of the engine, so that a refinement follows its critique while the cache is warm."""
-        async with self._places:
-            for stage in self.stages:
-                if row["error"] is None and row.get(stage) is None:
-                    row = await self._guarded_turn(row, stage)
+    def close(self) -> None:
+        """Free what the engine holds; no row may be in it. An actor that ends need not."""
+        self.engine.close()
+
+    async def _row(self, row: Row) -> Row | None:
+        """All turns of one row, in one place of the engine, so that a refinement follows its critique while the cache is warm.
+
+        None for a row that had not begun, or could not go on, when the run was ended.
+        """
+        missing = [stage for stage in self._turns() if row.get(stage) is None]
+        if row["error"] is not None or not missing:
+            return row
+        name = row["record_id"]
+        if self._deaths(name) >= MOST_DEATHS:
+            return self._failed(row, missing[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
+        async with self._places.taken(1 if self._in_flight is None else self._in_flight.places(name, self._places.capacity)):
+            if self._spec.stop_flag is not None and self._spec.stop_flag.exists():
+                return None
+            with nullcontext() if self._in_flight is None else self._in_flight.entered(name):
+                for stage in missing:
+                    try:
+                        row = await self._turn(row, stage)
+                    except RequestError as error:  # this row's own fault
+                        return self._failed(row, stage, str(error))
+                    except RunEndedError as error:  # no row's fault
+                        end_run(self._spec.stop_flag, error)
+                        return None
         return row
 
-    async def _guarded_turn(self, row: Row, stage: Stage) -> Row:
-        try:
-            columns = await self._turn(row, stage)
-        except RequestError as error:  # this row's own fault
-            self._meter.add(failed=1)
-            return {**row, "error": f"{stage}: {error}"}
-        self._meter.add(**{COUNTS[stage]: 1, "tokens": columns[f"{stage}_tokens"]})
-        return {**row, **columns}
+    def _turns(self) -> Sequence[Stage]:
+        """The stages of this actor that the run asks for."""
+        return self.stages
+
+    def _deaths(self, record_id: str) -> int:
+        return 0 if self._in_flight is None else self._in_flight.deaths(record_id)
+
+    def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
+        self._meter.fail(reason)
+        return {**row, "error": f"{stage}: {reason}"}
 
     async def _turn(self, row: Row, stage: Stage) -> Row:
-        spec = self._spec
-        seed = turn_seed(spec.role.sampling.seed, row["record_id"], stage)
-        generation = await self.engine.generate(self._messages(row, stage), spec.role.sampling, seed)
+        return await self._asked(row, stage, turn_seed(self._spec.role.sampling.seed, row["record_id"], stage))
+
+    async def _asked(self, row: Row, stage: Stage, seed: int) -> Row:
+        """The row with the columns of one turn."""
+        generation = await self._generate(self._messages(row, stage), seed)
+        text, thinking, finish_reason = separate_thinking(generation, self._spec.role)
+        self._meter.turn(COUNTS[stage], generation)
         return {
-            stage: generation.text,
+            **row,
+            stage: text,
+            f"{stage}_thinking": thinking,
             f"{stage}_prompt_tokens": generation.prompt_tokens,
             f"{stage}_cached_tokens": generation.cached_tokens,
             f"{stage}_tokens": generation.num_tokens,
-            f"{stage}_finish_reason": generation.finish_reason,
+            f"{stage}_finish_reason": finish_reason,
             f"{stage}_seed": seed,
-            f"{stage}_fingerprint": spec.fingerprints[stage],
-            **({"verdict": parse_verdict(generation.text)} if stage == "critique" else {}),
+            f"{stage}_fingerprint": self._spec.fingerprints[stage],
         }
+
+    async def _generate(self, messages: Sequence[Message], seed: int) -> Generation:
+        role = self._spec.role
+        limit = None if role.api is not None else role.request_timeout_s  # an endpoint's client has limits of its own, and costs money
+        try:
+            async with asyncio.timeout(limit):
+                return await self.engine.generate(messages, role.sampling, seed)
+        except TimeoutError:
+            raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
         raise NotImplementedError
@@ -96,6 +153,7 @@ class EngineStage:
 class AttemptStage(EngineStage):
     """x -> y': the model answers the problem alone."""
 
+    role = "student"
     stages = ("attempt",)
 
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
@@ -103,30 +161,91 @@ class AttemptStage(EngineStage):
 
 
 class CritiqueRefineStage(EngineStage):
-    """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^."""
+    """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^; when asked for, x -> a direct answer."""
 
-    stages = ("critique", "refinement")
+    role = "teacher"
+    stages = ("critique", "refinement", "direct")
 
-    def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
+    def __init__(self, spec: StageSpec) -> None:
+        super().__init__(spec)
+        self._grader = Grader(timeout_s=GRADING_TIMEOUT_S, num_workers=1) if spec.refine_attempts > 1 else None
+
+    def close(self) -> None:
+        """Free what the engine holds, and the grader."""
+        super().close()
+        if self._grader is not None:
+            self._grader.close()
+
+    def _turns(self) -> Sequence[Stage]:
+        return self.stages if self._spec.direct else self.stages[:2]
+
+    async def _turn(self, row: Row, stage: Stage) -> Row:
+        if stage == "direct":
+            return await super()._turn(row, stage)
         if row.get("attempt") is None:
             raise RequestError("the row has no attempt to work on")
         if stage == "critique":
-            return self._spec.prompts.critique_messages(row["question"], row["attempt"])
-        return self._spec.prompts.refine_messages(row["question"], row["attempt"], row["critique"])
+            row = await super()._turn(row, stage)
+            return {**row, "verdict": parse_verdict(row["critique"])}
+        for number in range(1, self._spec.refine_attempts + 1):
+            seed = turn_seed(self._spec.role.sampling.seed, row["record_id"], stage, number)
+            row = {**await self._asked(row, stage, seed), "num_refinements": number}
+            if number < self._spec.refine_attempts and not await self._is_wrong(row):
+                break
+        return row
+
+    async def _is_wrong(self, row: Row) -> bool:
+        assert self._grader is not None, "there is one when refinements are asked for more than once"
+        pair = (row["refinement"], row["reference_answer"])
+        (grade,) = await asyncio.to_thread(self._grader.grade, [pair])
+        return grade is False
+
+    def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
+        prompts, question = self._spec.prompts, row["question"]
+        if stage == "direct":
+            return prompts.solve_messages(question, prompts.teacher_system)
+
+        def conversation(attempt: str) -> Sequence[Message]:
+            if stage == "critique":
+                return prompts.critique_messages(question, attempt)
+            return prompts.refine_messages(question, attempt, row["critique"])
+
+        return conversation(fitting_attempt(self.engine.chat, self._spec.role, row["attempt"], conversation))
+
+
+GRADING_TIMEOUT_S = 5.0  # of one refinement, before it counts as wrong and is asked for again
+
+
+def separate_thinking(generation: Generation, role: RoleConfig) -> tuple[str, str | None, str]:
+    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer."""
+    text, marks = generation.text, role.thinking
+    if marks is None:
+        return text, None, generation.finish_reason
+    thinking, found, answer = text.rpartition(marks.end)
+    if found:
+        return answer.strip(), thinking.strip().removeprefix(marks.start).strip(), generation.finish_reason
+    if marks.start in text:
+        return "", text.partition(marks.start)[2].strip(), "length"
+    return text, None, generation.finish_reason
 
 
 def output_schema(input_schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
     """The record's columns that came in or that these stages write, in the record's order."""
-    prefixes = tuple(stages)
-    return pa.schema(
-        [
-            field
-            for field in RECORD_SCHEMA
-            if field.name in input_schema.names or field.name.startswith(prefixes) or (field.name == "verdict" and "critique" in stages)
-        ]
-    )
+    made = {name for stage in stages for name in columns_of(stage)}
+    return pa.schema([field for field in RECORD_SCHEMA if field.name in made or field.name in input_schema.names])
 
 
-def turn_seed(base_seed: int, record_id: str, stage: Stage) -> int:
-    """The seed of one turn of one record: 31 bits, so that every engine and API takes it."""
-    return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}")[:8], 16) >> 1
+def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> int:
+    """The seed of one turn of one record, and of its repetitions: 31 bits, so that every engine and API takes it."""
+    repetition = "" if number == 1 else f"\x00{number}"
+    return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}{repetition}")[:8], 16) >> 1
+
+
+def _actor_id() -> str:
+    """Of this process; Ray starts a dead actor again under the same one."""
+    import ray
+
+    if not ray.is_initialized():  # asking would start Ray
+        return "no-actor"
+    name: str = ray.get_runtime_context().get_actor_id() or "no-actor"
+    return name

@@ -14,6 +14,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,17 +58,19 @@ class VllmEngine:
 
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
-        self._chat = Chat.load(role.model, role.chat_template_kwargs)
+        self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         self._engine = _start_engine(role)
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._num_requests = 0
+        self._stepped = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
-        input_ids = encode_prompt(self._chat, messages)
+        input_ids = encode_prompt(self.chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Generation] = loop.create_future()
@@ -96,17 +99,27 @@ class VllmEngine:
             max_tokens=max_tokens,
             seed=seed if sampling.temperature > 0 else None,
             stop=list(sampling.stop) or None,
+            stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _run(self) -> None:
         try:
             while self._take_requests():
+                self._stepped = time.monotonic()
                 self._hand_back([output for output in self._engine.step() if output.finished])
         except BaseException:
-            logger.critical("the engine of %s died; its process ends and Ray starts another", self._role.model, exc_info=True)
-            logging.shutdown()
-            os._exit(1)
+            logger.critical("the engine of %s died", self._role.model, exc_info=True)
+            _end_process()
+
+    def _watch(self) -> None:
+        """End the process when the engine hangs in a step, which no exception tells."""
+        limit = self._role.stall_timeout_s
+        while self._thread.is_alive():
+            time.sleep(min(1.0, limit / 4))
+            if self._running and time.monotonic() - self._stepped > limit:
+                logger.critical("the engine of %s has taken no step for stall_timeout_s %g", self._role.model, limit)
+                _end_process()
 
     def _take_requests(self) -> bool:
         """Move what has arrived into the engine, waiting when there is nothing else to do; False when the engine is closed."""
@@ -207,6 +220,12 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
         return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)))
     finally:
         gc.enable()
+
+
+def _end_process() -> None:
+    """Ray then starts another actor, which repeats the rows."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def _fail(future: "asyncio.Future[Generation]", error: RequestError) -> None:

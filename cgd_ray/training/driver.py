@@ -39,12 +39,13 @@ def train(
     on_step: OnStep | None = None,
     validation: Path | None = None,
     about: Mapping[str, str] | None = None,
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
-    `validation` holds the packed held-out examples; `about` says for the model card where the data come from. Returns what report_of()
-    does, and seconds (of this call). on_step gets each step's metrics, in order. Raises TrainingStoppedError, or Ray Train's error once
-    max_failures is used up.
+    `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
+    with the template of a model that has none. Returns what report_of() does, and seconds (of this call). on_step gets each step's
+    metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
@@ -56,6 +57,7 @@ def train(
         export_to=str(export_to),
         validation=None if training.validation is None else str(validation),
         about=dict(about or {}),
+        chat_template=chat_template,
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
     checkpoints.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def export_student(state: Rank) -> None:
     if weights is not None:
         job = state.job
         card = model_card(job, state.fingerprint, step, read_metrics(Path(job.metrics)))
-        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, card)
+        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template, card)
     dist.barrier()
 
 

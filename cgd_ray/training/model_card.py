@@ -25,7 +25,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
     facts = {
         "base model": base,
         **{what: _public_name(name) for what, name in job.about.items()},
-        "arm": training.arm,
+        "arm": training.arm_label,
         "method": "full fine-tuning" if training.lora is None else f"LoRA of rank {training.lora.rank}, merged",
         "examples": f"{packed['examples']:,} in {packed['rows']:,} packed rows, {training.num_epochs} epochs",
         "steps": f"{report['steps']:,} of {training.global_batch_size} rows; these weights are those after step {exported_step:,}",

@@ -1,6 +1,7 @@
 """One Ray Train worker: sets its process up, then runs the training loop; Ray is told the metrics of every checkpoint.
 
-The checkpoints themselves stay this project's own: Ray would restart from the last one it was told of, without looking at its bytes.
+The checkpoints themselves stay this project's own, found by their manifests (checkpoints.py): Ray would restart from the last one that it
+was told of, without looking at its bytes, and refuses to start when one of those is gone.
 
 Heavy modules are imported after the environment is set, since several of them read it once.
 Used by driver.py as `TorchTrainer(train_loop, train_loop_config=asdict(job))`.

@@ -106,6 +106,7 @@ def test_a_killed_rank_changes_no_bit(trainings: Trainings) -> None:
     assert_bitwise_the_uninterrupted(trainings, "rank")
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_started_again_and_changes_no_bit(trainings: Trainings) -> None:
     job, step = trainings.job("driver", **LONG), kill_step(seed=2)
     with started(job) as process:
@@ -122,6 +123,7 @@ def test_a_killed_driver_is_started_again_and_changes_no_bit(trainings: Training
     assert_bitwise_the_uninterrupted(trainings, "driver")
 
 
+@pytest.mark.slow
 def test_an_elastic_training_goes_on_with_the_worker_that_a_killed_node_leaves(trainings: Trainings) -> None:
     job, step = trainings.job("node", **LONG, **{"num_workers": [1, 2]}), kill_step(seed=3)
     with started(job, num_nodes=2) as process:

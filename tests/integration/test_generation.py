@@ -103,7 +103,7 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
     run = RunDir(tmp_path)
     write_problems(run, [f"What is {n} + 1?" for n in range(400)])
     driver = start_driver(run)
-    while len(list(run.generation_checkpoint.glob("*.parquet"))) < 5:
+    while len(list((run.generation_state / "ids").glob("*.parquet"))) < 5:
         assert driver.poll() is None, "the driver ended before it could be killed"
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
@@ -123,8 +123,7 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
 def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, ray_local: Any) -> None:
     run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
     write_problems(run, [f"What is {n} + 1?" for n in range(100)])
-    deadly_id = Chat.load(TEACHER).encode("?")[0]
-    engines = FakeEngines(latency_s=0.01, deadly_id=deadly_id, death_certificate=str(tmp_path / "died"))
+    engines = FakeEngines(latency_s=0.01, deadly="?", death_certificate=str(tmp_path / "died"))
     manifest = generate(config, run, engine_factory=engines)
     assert (tmp_path / "died").exists()
     assert (manifest["rows"], manifest["failed"]) == (100, 0)
@@ -159,8 +158,65 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
     answers = read_records(tmp_path / "answers")
     assert answers.num_rows == 40
     assert answers["attempt"].null_count == 0
-    assert told[-1] == {"attempts": 40, "failed": 0, "tokens": 320}
+    assert {name: told[-1][name] for name in ("attempts", "failed", "tokens")} == {"attempts": 40, "failed": 0, "tokens": 320}
     deadline = time.monotonic() + 20
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, "an actor still holds its CPUs"
         time.sleep(0.1)
+
+
+def test_a_row_that_kills_every_engine_is_set_aside_and_its_mates_succeed(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
+    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
+    manifest = generate(config, run, engine_factory=FakeEngines(latency_s=0.05, deadly="!"))
+    assert_exactly_once(run)
+    assert (manifest["rows"], manifest["failed"]) == (30, 1)
+    failed = [row for row in read_records(run.records).to_pylist() if row["error"] is not None]
+    assert failed[0]["question"] == "What is 1 + 1!"
+    assert failed[0]["error"].startswith("attempt: 3 engines died with this row inside")
+
+
+def test_a_request_that_never_ends_fails_alone_at_its_time_limit(tmp_path: Path, ray_local: Any) -> None:
+    run, config = RunDir(tmp_path), make_config(tmp_path)
+    config = config.model_copy(update={"student": config.student.model_copy(update={"request_timeout_s": 1.0})})
+    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
+    manifest = generate(config, run, engine_factory=FakeEngines(sleepy="!"))
+    assert (manifest["rows"], manifest["failed"]) == (30, 1)
+    assert next(iter(manifest["errors"])).startswith("attempt: no answer within request_timeout_s 1; raise it")
+
+
+def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_problems(run, [f"What is {n} + 1?" for n in range(400)])
+    driver = start_driver(run)
+    while len(list((run.generation_state / "ids").glob("*.parquet"))) < 3:
+        assert driver.poll() is None, "the driver ended before it could be stopped"
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    assert driver.wait(timeout=60) != 0
+    assert time.monotonic() - started < 30
+    finished = sum(pq.read_metadata(part).num_rows for part in run.records.glob("*.parquet"))
+    assert 0 < finished < 400
+
+    assert start_driver(run).wait() == 0
+    assert_exactly_once(run)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert manifest["resumed"] == finished
+
+
+def test_a_new_critique_prompt_makes_critiques_again_and_reuses_attempts(tmp_path: Path, ray_local: Any) -> None:
+    old, new = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
+    for run in (old, new):
+        write_problems(run, [f"What is {n} + 1?" for n in range(12)])
+    generate(make_config(old.root), old, engine_factory=FakeEngines())
+    (tmp_path / "prompts.yaml").write_text("critique: 'Judge {question} {attempt}'")
+    config = make_config(new.root, reuse=[str(old.records)]).model_copy(update={"prompts": str(tmp_path / "prompts.yaml")})
+    manifest = generate(config, new, engine_factory=FakeEngines())
+    assert {stage: counts["rows"] for stage, counts in manifest["reused"].items()} == {"attempt": 12, "critique": 0, "refinement": 0}
+    assert manifest["reused"]["attempt"]["tokens"] == manifest["tokens"]["attempt"]["tokens"] > 0
+    before, after = (read_records(run.records).sort_by("record_id") for run in (old, new))
+    assert after.schema.equals(RECORD_SCHEMA)
+    assert before["attempt"] == after["attempt"]
+    assert before["critique"] != after["critique"]

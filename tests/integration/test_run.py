@@ -47,7 +47,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
     ports = [free_port() for _ in range(3)]
     options = ["--port", "--dashboard-port", "--dashboard-agent-listen-port"]
-    arguments = [word for option, port in zip(options, ports, strict=True) for word in (option, str(port))]
+    arguments = [f"{option}={port}" for option, port in zip(options, ports, strict=True)]
     with (root / "head.log").open("w") as log:
         process = subprocess.Popen(
             [RAY, "start", "--head", "--block", "--num-cpus=4", "--include-dashboard=true", *arguments],

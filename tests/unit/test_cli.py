@@ -115,7 +115,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job
     command = [sys.executable, "-m", "cgd_ray.cli", "run", str(job.config), *overrides]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    expected = "generation needs 8 GPUs (student.placement.min_replicas 1 x 0 + teacher.placement.min_replicas 2 x 4), the cluster has 0"
+    expected = "generate needs 8 GPUs (student.placement.min_replicas 1 x 0 + teacher.placement.min_replicas 2 x 4), the cluster has 0"
     assert done.stderr.startswith(f"cgd: {expected}")
     assert not (job.run_dir / "config.yaml").exists()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cgd_ray.config import Config, ProblemsConfig, RoleConfig
+from cgd_ray.config import Config, ProblemsConfig, RoleConfig, differing_settings
 from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, stage_fingerprints
 from cgd_ray.prompts import Prompts
 
@@ -24,6 +24,7 @@ def make_config(**changes: Any) -> Config:
     return Config.model_validate(tree)
 
 
+API: dict[str, Any] = {"base_url": "https://api.example.org/v1"}
 BASE = stage_fingerprints(make_config())
 
 
@@ -35,6 +36,7 @@ BASE = stage_fingerprints(make_config())
         ({"teacher": {"chat_template_kwargs": {"enable_thinking": True}}}, {"critique", "refinement"}),
         ({"teacher": {"engine": {"dtype": "float32"}}}, {"critique", "refinement"}),
         ({"teacher": {"placement": {"max_replicas": 4}}}, set()),
+        ({"teacher": {"api": API}}, {"critique", "refinement"}),
         ({"run_dir": "elsewhere"}, set()),
         ({"generation": {"batch_size": 3}}, set()),
     ],
@@ -42,6 +44,26 @@ BASE = stage_fingerprints(make_config())
 def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
     fingerprints = stage_fingerprints(make_config(**change))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+@pytest.mark.parametrize(
+    ("change", "is_other"),
+    [
+        ({"api": {**API, "base_url": "https://api.example.com/v1"}}, True),
+        ({"api": {**API, "request_fields": {"reasoning_effort": "low"}}}, True),
+        ({"model": "other", "api": API}, True),
+        (
+            {"api": {**API, "key_variable": "KEY", "request_timeout_s": 1, "max_retries": 0, "currency": "EUR", "max_tokens_total": 1}},
+            False,
+        ),
+        ({"api": {**API, "price_per_million_input_tokens": 1, "price_per_million_output_tokens": 2, "max_cost": 3}}, False),
+    ],
+)
+def test_an_endpoint_is_its_address_its_model_and_what_it_is_asked(change: dict[str, Any], is_other: bool) -> None:
+    known, changed = ({"model": "m", **settings} for settings in ({"api": API}, change))
+    assert (stage_fingerprints(make_config(teacher=known)) != stage_fingerprints(make_config(teacher=changed))) is is_other
+    settings = [make_config(teacher=teacher).model_dump(mode="json") for teacher in (known, changed)]
+    assert bool(differing_settings(*settings)) is is_other
 
 
 @pytest.mark.parametrize(

@@ -3,29 +3,33 @@
 import asyncio
 import pickle
 import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from cgd_ray.chat import Chat
-from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, turn_seed
+from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
+from cgd_ray.generation.engine import Generation, RunEndedError
+from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
 from cgd_ray.prompts import Prompts
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
 from tests.fakes import FakeEngine, FakeEngines, fake_digest
 
 MODEL = "examples/tinymath/models/student"
-FINGERPRINTS: dict[Stage, str] = {"attempt": "f-attempt", "critique": "f-critique", "refinement": "f-refinement"}
+FINGERPRINTS: dict[Stage, str] = {"attempt": "f-attempt", "critique": "f-critique", "refinement": "f-refinement", "direct": "f-direct"}
 
 
-def make_spec(engines: FakeEngines | None = None, requests_in_flight: int = 8, **role: Any) -> StageSpec:
+def make_spec(engines: FakeEngines | None = None, requests_in_flight: int = 8, direct: bool = False, **role: Any) -> StageSpec:
     placement = PlacementConfig(requests_in_flight=requests_in_flight)
     return StageSpec(
         role=RoleConfig(model=MODEL, placement=placement, **{"sampling": SamplingConfig(seed=7), **role}),
         prompts=Prompts(),
         fingerprints=FINGERPRINTS,
         engine_factory=engines or FakeEngines(),
+        direct=direct,
     )
 
 
@@ -41,22 +45,20 @@ def run(stage: Any, table: pa.Table) -> pa.Table:
 
 
 def test_both_stages_fill_every_column_of_the_record() -> None:
-    records = run(CritiqueRefineStage(make_spec()), run(AttemptStage(make_spec()), make_work(3)))
+    records = run(CritiqueRefineStage(make_spec(direct=True)), run(AttemptStage(make_spec()), make_work(3)))
     assert records.schema == RECORD_SCHEMA
     assert records["record_id"].to_pylist() == ["id0", "id1", "id2"]
     empty = {name for name in records.column_names if records[name].null_count == 3}
-    assert empty == {"reference_answer", "reference_solution", "error"}
+    assert empty == {"reference_answer", "reference_solution", "error", *(f"{stage}_thinking" for stage in FINGERPRINTS)}
     assert records["verdict"].to_pylist() == ["wrong"] * 3
     assert records["critique_fingerprint"].to_pylist() == ["f-critique"] * 3
 
 
-def test_the_engine_gets_the_prompts_of_the_chat_template() -> None:
+def test_the_engine_gets_the_words_of_the_prompts_and_the_seed_of_the_turn() -> None:
     spec = make_spec()
-    stage = AttemptStage(spec)
-    row = run(stage, make_work(1)).to_pylist()[0]
-    input_ids = Chat.load(MODEL).prompt(spec.prompts.solve_messages(row["question"], None)).input_ids
-    assert row["attempt"].startswith(fake_digest(input_ids, turn_seed(7, "id0", "attempt")))
-    assert row["attempt_prompt_tokens"] == len(input_ids)
+    row = run(AttemptStage(spec), make_work(1)).to_pylist()[0]
+    (message,) = spec.prompts.solve_messages(row["question"], None)
+    assert row["attempt"].startswith(fake_digest(message.content, turn_seed(7, "id0", "attempt")))
 
 
 def test_an_over_long_row_fails_alone_and_keeps_what_it_has() -> None:
@@ -136,3 +138,61 @@ def test_seeds_differ_by_record_and_stage_and_stay_the_same() -> None:
 def test_what_builds_a_stage_crosses_processes() -> None:
     spec = make_spec(engine={"dtype": "bfloat16"}, chat_template_kwargs={"enable_thinking": False})
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301
+
+
+def test_a_direct_answer_is_made_only_when_it_is_asked_for_and_from_the_problem_alone() -> None:
+    attempts = run(AttemptStage(make_spec()), make_work(2))
+    assert run(CritiqueRefineStage(make_spec()), attempts)["direct"].null_count == 2
+    spec = make_spec(direct=True)
+    row = run(CritiqueRefineStage(spec), attempts).to_pylist()[0]
+    (message,) = spec.prompts.solve_messages(row["question"], None)
+    assert row["direct"].startswith(fake_digest(message.content, turn_seed(7, "id0", "direct")))
+
+
+def test_a_refinement_that_grades_wrong_is_asked_for_again_with_another_seed() -> None:
+    spec = replace(make_spec(), refine_attempts=3)
+    answer = len("\n".join(message.content for message in spec.prompts.refine_messages("What is 0 + 1?", "x", "y")).encode())
+    attempts = run(AttemptStage(make_spec()), make_work(1)).to_pylist()
+    right, wrong = ({**attempts[0], "attempt": "x", "critique": "y", "reference_answer": str(answer + shift)} for shift in (0, 1))
+    with closing(CritiqueRefineStage(spec)) as stage:
+        rows = run(stage, pa.Table.from_pylist([right, wrong], schema=RECORD_SCHEMA)).to_pylist()
+    assert [row["num_refinements"] for row in rows] == [1, 3]
+    assert rows[0]["refinement_seed"] != rows[1]["refinement_seed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thinking", "finish_reason"),
+    [
+        ("<think>hm</think> 4", "4", "hm", "stop"),
+        ("hm</think> 4", "4", "hm", "stop"),  # the template has written the start
+        ("<think>hm, and then", "", "hm, and then", "length"),
+        ("4", "4", None, "stop"),
+        ("<think>a</think>b</think> 4", "4", "a</think>b", "stop"),
+    ],
+)
+def test_thinking_is_kept_apart_and_a_thought_without_end_is_a_cut_answer(
+    text: str, answer: str, thinking: str | None, finish_reason: str
+) -> None:
+    generation = Generation(text=text, num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
+    role = RoleConfig(model=MODEL, thinking=ThinkingConfig())
+    assert separate_thinking(generation, role) == (answer, thinking, finish_reason)
+    assert separate_thinking(generation, RoleConfig(model=MODEL)) == (text, None, "stop")
+
+
+def test_a_failed_row_that_comes_with_deaths_is_not_let_in_again(tmp_path: Path) -> None:
+    (tmp_path / "deaths.txt").write_text("id0\n" * 3)
+    row = run(AttemptStage(replace(make_spec(), in_flight=tmp_path)), make_work(1)).to_pylist()[0]
+    assert row["error"].startswith("attempt: 3 engines died with this row inside")
+
+
+def test_an_engine_that_ends_the_run_stops_all_rows_and_leaves_its_reason(tmp_path: Path) -> None:
+    class Broke(FakeEngine):
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            raise RunEndedError("no money left")
+
+    flag = tmp_path / "stop"
+    spec = replace(make_spec(), stop_flag=flag)
+    stage = AttemptStage(spec)
+    stage.engine = Broke(FakeEngines(), spec.role)
+    assert run(stage, make_work(3)).num_rows == 0
+    assert flag.read_text() == "no money left"

@@ -1,0 +1,71 @@
+"""Which rows were in an engine when it died, so that a row that kills every engine is found and set aside.
+
+Each actor appends to a journal of its own what enters and leaves its engine. Ray starts a dead actor again under the same id; the new one
+finds what its former life held and adds a death to each of those rows. A row with deaths is let in with fewer others and, before it is
+given up, alone, so that the last death can be no other row's doing. Deaths outlive the driver; journals of a killed driver's actors are
+not deaths. One `write` a line into the page cache survives the process, which is the fault meant here.
+How to use: `flight = InFlight(directory, actor_id); with flight.entered(record_id): ...`.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MOST_DEATHS = 3  # of engines with a row inside, before the row is set aside
+COMPANY_AFTER_ONE_DEATH = 8  # rows that may share an engine with a row that has seen one death
+
+
+class InFlight:
+    """One actor's view of the deaths of all actors of a run."""
+
+    def __init__(self, directory: Path, actor_id: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._deaths_file = directory / "deaths.txt"
+        self._read_bytes = 0
+        self._deaths: Counter[str] = Counter()
+        journal = directory / f"{actor_id}.txt"
+        self._bury(journal)
+        self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+
+    @contextmanager
+    def entered(self, record_id: str) -> Iterator[None]:
+        """Mark a row as being in the engine."""
+        os.write(self._journal, f"+{record_id}\n".encode())
+        try:
+            yield
+        finally:
+            os.write(self._journal, f"-{record_id}\n".encode())
+
+    def deaths(self, record_id: str) -> int:
+        """How many engines died with this row inside, whichever actor's they were."""
+        if self._deaths_file.exists() and self._deaths_file.stat().st_size > self._read_bytes:
+            content = self._deaths_file.read_bytes()
+            self._deaths = Counter(content.decode().split())
+            self._read_bytes = len(content)
+        return self._deaths[record_id]
+
+    def places(self, record_id: str, capacity: int) -> int:
+        """How many places of its engine a row takes: one, or so many that few others or none are with it."""
+        deaths = self.deaths(record_id)
+        if deaths == 0:
+            return 1
+        return capacity if deaths >= MOST_DEATHS - 1 else -(-capacity // COMPANY_AFTER_ONE_DEATH)
+
+    def _bury(self, journal: Path) -> None:
+        """Add a death to each row that the former life of this actor held."""
+        if not journal.exists():
+            return
+        inside: Counter[str] = Counter()
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            inside[line[1:]] += 1 if line[0] == "+" else -1
+        held = [record_id for record_id, count in inside.items() if count > 0]
+        logger.warning("an engine died with %d rows in it", len(held))
+        descriptor = os.open(self._deaths_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, "".join(f"{record_id}\n" for record_id in held).encode())
+        os.fsync(descriptor)
+        os.close(descriptor)

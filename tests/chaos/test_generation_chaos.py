@@ -1,0 +1,148 @@
+"""Whatever is killed, and whenever: the same command makes every record exactly once, little is made twice, and nothing stays behind.
+
+Nodes are real raylets on this machine, kills are SIGKILL or a process that ends itself between two durable steps. One moment of each kind
+runs by default; `pytest tests/chaos -m "slow or not slow"` runs all (a quarter of an hour on 2 cores).
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.generation.dataflow import PENDING_SUFFIX
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.records import PROBLEM_SCHEMA
+from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
+
+NUM_ROWS = 160
+MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for seed in range(10)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes that do the work."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def prepared(root: Path) -> RunDir:
+    run = RunDir(root)
+    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(NUM_ROWS)]
+    write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
+    return run
+
+
+def start(run: RunDir, cluster: Any, *death: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *death], stderr=subprocess.DEVNULL)
+
+
+def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -> None:
+    """Until so many parts are committed, or the driver has ended."""
+    while driver.poll() is None and len(committed(run)) < count:
+        time.sleep(0.02)
+
+
+def committed(run: RunDir) -> list[Path]:
+    return [file for file in (run.generation_state / "ids").glob("*.parquet") if not file.name.endswith(PENDING_SUFFIX)]
+
+
+def assert_exactly_once(run: RunDir) -> None:
+    records = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
+    assert sorted(records["record_id"].to_pylist()) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
+    assert records["error"].null_count == NUM_ROWS
+    assert {path.name for path in run.records.glob("*.parquet")} == {path.name for path in manifest_parts(run.records)}
+
+
+def assert_all_cpus_come_free(cluster: Any) -> None:
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        deadline = time.monotonic() + 60
+        while ray.available_resources().get("CPU") != ray.cluster_resources().get("CPU"):
+            assert time.monotonic() < deadline, f"{ray.available_resources()} of {ray.cluster_resources()}"
+            time.sleep(0.2)
+    finally:
+        ray.shutdown()
+
+
+def actors() -> list[psutil.Process]:
+    """Processes of this user's stage actors that descend from this test's cluster."""
+    mine = psutil.Process().children(recursive=True)
+    return [process for process in mine if "MapWorker" in " ".join(process.cmdline())]
+
+
+def kill_an_actor(cluster: Any, rng: random.Random) -> None:
+    found = actors()
+    if found:
+        rng.choice(found).kill()
+
+
+def kill_a_node(cluster: Any, rng: random.Random) -> None:
+    node = rng.choice(sorted(cluster.worker_nodes, key=lambda node: str(node.unique_id)))
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(num_cpus=2)
+
+
+@pytest.mark.parametrize("seed", MOMENTS)
+@pytest.mark.parametrize("kill", [kill_an_actor, kill_a_node])
+def test_a_killed_actor_or_node_costs_no_record(
+    cluster: Any, kill: Callable[[Any, random.Random], None], seed: int, tmp_path: Path
+) -> None:
+    rng, run = random.Random(seed), prepared(tmp_path)
+    driver = start(run, cluster)
+    wait_for_parts(run, rng.randrange(10), driver)
+    kill(cluster, rng)
+    assert driver.wait(timeout=180) == 0
+    assert_exactly_once(run)
+    assert_all_cpus_come_free(cluster)
+
+
+@pytest.mark.parametrize("seed", MOMENTS)
+def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, tmp_path: Path) -> None:
+    rng, run = random.Random(seed), prepared(tmp_path)
+    driver = start(run, cluster)
+    wait_for_parts(run, rng.randrange(1, 12), driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    finished = sum(pq.read_metadata(file).num_rows for file in committed(run))
+    kept = {part: part.stat().st_mtime_ns for part in run.records.glob("*.parquet")}
+    assert start(run, cluster).wait(timeout=180) == 0
+    assert_exactly_once(run)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert manifest["resumed"] >= finished
+    again = {part: part.stat().st_mtime_ns for part in run.records.glob("*.parquet")}
+    assert len(kept.items() & again.items()) >= len(kept) - 2  # two writers: at most so many parts were being written
+    assert_all_cpus_come_free(cluster)
+
+
+STEPS = [pytest.param(step, marks=[] if step in (3, 9) else pytest.mark.slow) for step in range(1, 16)]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_process_that_ends_at_a_durable_step_leaves_a_run_that_goes_on(cluster: Any, step: int, moment: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    assert start(run, cluster, str(step), moment).wait(timeout=180) in (0, 9)  # 0: the run has fewer steps than that
+    assert start(run, cluster).wait(timeout=180) == 0
+    assert_exactly_once(run)
+    leftovers = [path for path in run.root.rglob("*.tmp") if path.is_file()]
+    assert len(leftovers) <= 1  # the file that was being written when the process died

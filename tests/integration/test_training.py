@@ -1,0 +1,261 @@
+"""Whole trainings: the same numbers from every ZeRO stage, number of workers, chunk size and interruption, and an export that serves."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
+
+from cgd_ray.chat import Chat, Example
+from cgd_ray.config import TrainingConfig
+from cgd_ray.prompts import Prompts
+from cgd_ray.training.batches import PackedRows, Plan
+from cgd_ray.training.driver import TrainingStoppedError, train
+from cgd_ray.training.examples import make_examples
+from cgd_ray.training.job import TrainJob
+from cgd_ray.training.metrics import read_metrics
+from cgd_ray.training.packing import pack
+from tests.bare_vllm import bare_vllm
+from tests.builders import VOCABULARY_SIZE, packed_examples, random_examples, tiny_model, tiny_records, write_selected
+from tests.distributed import run_ranks
+
+INTERRUPTED_AFTER = 4  # of 6 steps
+LONG = {"num_epochs": 10, "zero_stage": 3}  # 30 steps
+
+
+def make_training(**settings: Any) -> TrainingConfig:
+    base = {
+        "arm": "refined_only",
+        "context_length": 512,
+        "num_epochs": 2,
+        "global_batch_size": 8,
+        "learning_rate": 2e-3,
+        "precision": "fp32",
+        "num_workers": 2,
+        "weight_decay": 0.1,
+        "logits_chunk_tokens": 64,
+    }
+    return TrainingConfig(**{**base, **settings})
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all trainings here start from, and where they write."""
+
+    root: Path
+    model: str
+    packed: Path
+
+    def job(self, name: str, **settings: Any) -> TrainJob:
+        run = self.root / name
+        return TrainJob(
+            training=make_training(**settings).model_dump(mode="json"),
+            model=self.model,
+            packed=str(self.packed),
+            checkpoints=str(run / "checkpoints"),
+            metrics=str(run / "metrics.jsonl"),
+            export_to=str(run / "model"),
+        )
+
+    def losses(self, name: str) -> list[float]:
+        return [line["train/loss"] for line in read_metrics(self.root / name / "metrics.jsonl")]
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        weights: dict[str, torch.Tensor] = load_file(self.root / name / "model" / "model.safetensors")
+        return weights
+
+
+class InterruptionError(Exception):
+    """Stands for a kill right after a checkpoint."""
+
+
+def train_all(jobs: list[TrainJob], interrupted: list[str]) -> None:
+    """Run on each rank. A job whose export is in `interrupted` is ended once, with its newest checkpoint torn, and then started again."""
+    from cgd_ray.training.loop import run_training
+
+    def interrupt(metrics: dict[str, float], checkpoint: Path) -> None:
+        if metrics["train/step"] == INTERRUPTED_AFTER:
+            (checkpoint / "manifest.json").unlink(missing_ok=True)
+            raise InterruptionError
+
+    for job in jobs:
+        if job.export_to in interrupted:
+            with contextlib.suppress(InterruptionError):
+                run_training(job, interrupt)
+        run_training(job, lambda metrics, checkpoint: None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """A tied model in fp32 and packed rows whose number leaves the second rank without any row in an epoch's last step."""
+    root = tmp_path_factory.mktemp("training")
+    model = tiny_model(root / "initial", dtype=torch.float32)
+    selected = write_selected(root / "selected", tiny_records(100))
+    make_examples(make_training(), Chat.load(str(model)), Prompts(), selected, root / "examples")
+    report = pack(512, root / "examples", root / "packed")
+    assert 0 < report["rows"] % 8 <= 4, report
+    return Data(root=root, model=str(model), packed=root / "packed")
+
+
+@pytest.fixture(scope="module")
+def trained(data: Data) -> Data:
+    """All trainings that are compared below, in one process group of two ranks and one of a single rank."""
+    settings: dict[str, dict[str, Any]] = {
+        **{f"zero{stage}": {"zero_stage": stage} for stage in range(4)},
+        **{f"bf16-zero{stage}": {"zero_stage": stage, "precision": "bf16"} for stage in range(4)},
+        "recomputed": {"activation_checkpointing": True},
+        "recomputed-zero3": {"activation_checkpointing": True, "zero_stage": 3},
+        "small-chunks": {"logits_chunk_tokens": 7},
+        "larger-micro-batches": {"micro_batch_size": 2},
+        "resumed": {"checkpoint_every_steps": 2},
+        "resumed-zero3": {"checkpoint_every_steps": 2, "zero_stage": 3},
+        "long": LONG,
+    }
+    jobs = [data.job(name, **chosen) for name, chosen in settings.items()]
+    run_ranks(2, data.root / "two", train_all, jobs, [data.job(name).export_to for name in ("resumed", "resumed-zero3")])
+    run_ranks(1, data.root / "one", train_all, [data.job("one-rank", num_workers=1)], [])
+    return data
+
+
+def assert_same_training(trained: Data, name: str, reference: str) -> None:
+    """Within what the order of floating-point sums may change."""
+    num_steps = len(trained.losses(reference))
+    assert [line["train/step"] for line in read_metrics(trained.root / name / "metrics.jsonl")] == list(range(1, num_steps + 1))
+    assert trained.losses(name) == pytest.approx(trained.losses(reference), rel=1e-5)
+    torch.testing.assert_close(trained.weights(name), trained.weights(reference), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_every_zero_stage_trains_the_same_numbers_as_none(trained: Data, stage: int) -> None:
+    assert_same_training(trained, f"zero{stage}", "zero0")
+
+
+def test_two_ranks_train_the_same_numbers_as_one(trained: Data) -> None:
+    assert_same_training(trained, "zero2", "one-rank")
+
+
+@pytest.mark.parametrize("name", ["small-chunks", "larger-micro-batches", "recomputed"])
+def test_what_saves_memory_or_time_does_not_change_the_numbers(trained: Data, name: str) -> None:
+    assert_same_training(trained, name, "zero2")
+
+
+def test_recomputed_activations_do_not_change_the_numbers_of_sharded_parameters(trained: Data) -> None:
+    assert_same_training(trained, "recomputed-zero3", "zero3")
+
+
+@pytest.mark.parametrize(("resumed", "uninterrupted"), [("resumed", "zero2"), ("resumed-zero3", "zero3")])
+def test_a_training_resumed_from_before_a_torn_checkpoint_is_bitwise_the_uninterrupted_one(
+    trained: Data, resumed: str, uninterrupted: str
+) -> None:
+    assert trained.losses(resumed) == trained.losses(uninterrupted)
+    weights, reference = trained.weights(resumed), trained.weights(uninterrupted)
+    assert all(torch.equal(weights[name], reference[name]) for name in reference)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_bf16_learns_as_fp32_does(trained: Data, stage: int) -> None:
+    losses = trained.losses(f"bf16-zero{stage}")
+    assert losses[-1] < losses[0] - 0.5
+    assert losses == pytest.approx(trained.losses("zero2"), rel=2e-3)
+    assert {weight.dtype for weight in trained.weights(f"bf16-zero{stage}").values()} == {torch.bfloat16}
+
+
+def greedy_answers(model: Path, prompts: list[list[int]]) -> list[str]:
+    """As transformers computes them."""
+    causal_lm, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    answers = [causal_lm.generate(torch.tensor([ids]), max_new_tokens=16, do_sample=False)[0, len(ids) :] for ids in prompts]
+    return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
+
+
+def test_the_export_of_sharded_tied_weights_answers_alike_in_transformers_and_vllm(trained: Data) -> None:
+    model = trained.root / "long" / "model"
+    assert "lm_head.weight" not in trained.weights("long")
+    chat = Chat.load(str(model))
+    asked = [chat.prompt(Prompts().solve_messages(row["question"], None)).input_ids for row in tiny_records(12)]
+    answers = greedy_answers(model, asked)
+    assert answers == bare_vllm(str(model), asked, max_tokens=16)
+    assert answers != greedy_answers(Path(trained.model), asked), "the training should have changed what the model says"
+
+
+def train_on_ray(data: Data, job: TrainJob) -> dict[str, Any]:
+    """The same training through the driver, as a run does it."""
+    packed, checkpoints, metrics, export_to = map(Path, (job.packed, job.checkpoints, job.metrics, job.export_to))
+    return train(job.training_config(), job.model, packed, checkpoints, metrics, export_to)
+
+
+def whole_checkpoints(job: TrainJob) -> list[str]:
+    return sorted(path.parent.name for path in Path(job.checkpoints).glob("step-*/manifest.json"))
+
+
+class WorkerKiller(threading.Thread):
+    """Kills one training worker of this process's own Ray with SIGKILL once the training has taken some steps."""
+
+    def __init__(self, metrics: Path, after_step: int) -> None:
+        super().__init__(daemon=True)
+        self._metrics, self._after_step = metrics, after_step
+        self.steps_done = 0
+
+    def run(self) -> None:
+        while len(read_metrics(self._metrics)) < self._after_step:
+            time.sleep(0.01)
+        workers = [process for process in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(process.cmdline())]
+        os.kill(workers[-1].pid, signal.SIGKILL)
+        self.steps_done = len(read_metrics(self._metrics))
+
+
+def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(trained: Data, ray_local: Any) -> None:
+    job = trained.job("killed", checkpoint_every_steps=4, **LONG)
+    killer = WorkerKiller(Path(job.metrics), after_step=9)
+    killer.start()
+    report = train_on_ray(trained, job)
+    assert 9 <= killer.steps_done < 30
+    assert (report["steps"], report["world_size"], report["zero_stage"]) == (30, 2, 3)
+    assert (report["first_loss"], report["last_loss"]) == (trained.losses("long")[0], pytest.approx(trained.losses("long")[-1], rel=1e-6))
+    assert_same_training(trained, "killed", "long")
+    assert whole_checkpoints(job) == ["step-00000028", "step-00000030"]
+
+    # Another start, with the newest checkpoint damaged: the last steps are taken again, by a driver that knows nothing of the first.
+    state = max((Path(job.checkpoints) / "step-00000030").glob("*.safetensors"))
+    state.write_bytes(bytes(state.stat().st_size))
+    assert train_on_ray(trained, job)["steps"] == 30
+    assert_same_training(trained, "killed", "long")
+    assert whole_checkpoints(job) == ["step-00000028", "step-00000030"]
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_of_it(data: Data, ray_local: Any) -> None:
+    poisoned_token = VOCABULARY_SIZE - 1
+    examples = {
+        name: Example(input_ids=[min(token, poisoned_token - 1) for token in example.input_ids], prompt_length=example.prompt_length)
+        for name, example in random_examples(60).items()
+    }
+    training = make_training(context_length=100, checkpoint_every_steps=1)
+    packed = packed_examples(data.root / "sound", training, examples)
+    second_ranks_rows = Plan.make(training, packed, world_size=2).micro_batches(1, rank=1)
+    names = PackedRows(packed).record_ids(second_ranks_rows[1])
+    examples[names[0]].input_ids[0] = poisoned_token
+    packed_examples(data.root / "poisoned", training, examples)  # the same rows, as the lengths are the same
+
+    model = Qwen3ForCausalLM.from_pretrained(tiny_model(data.root / "untied", dtype=torch.float32, tie_word_embeddings=False))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[poisoned_token] = torch.nan
+    model.save_pretrained(data.root / "untied")
+    job = replace(
+        data.job("stopped", **training.model_dump()), model=str(data.root / "untied"), packed=str(data.root / "poisoned" / "packed")
+    )
+    with pytest.raises(TrainingStoppedError, match="training stopped at step 2: loss nan, gradient norm") as stopped:
+        train_on_ray(data, job)
+    message = str(stopped.value)
+    assert f"in records {', '.join(names)};" in message
+    assert f"the last good checkpoint is {job.checkpoints}/step-00000001" in message
+    assert whole_checkpoints(job) == ["step-00000001"]
+    assert len(data.losses("stopped")) == 1
+    assert not Path(job.export_to).exists()

@@ -1,0 +1,81 @@
+"""An engine's places: never more in use than there are, first come first served, and a cancelled wait leaves nothing behind."""
+
+import asyncio
+
+from cgd_ray.generation.places import Places
+
+
+def test_no_more_places_are_taken_than_there_are_and_all_come_back() -> None:
+    async def work() -> list[int]:
+        places, held, seen = Places(4), 0, []
+
+        async def hold(count: int) -> None:
+            nonlocal held
+            async with places.taken(count):
+                held += count
+                seen.append(held)
+                await asyncio.sleep(0)
+                held -= count
+
+        await asyncio.gather(*[hold(1 + index % 4) for index in range(40)])
+        async with places.taken(4):
+            return seen
+
+    assert max(asyncio.run(work())) == 4
+
+
+def test_a_large_one_is_not_passed_by_small_ones_that_came_later() -> None:
+    async def work() -> list[str]:
+        places, order = Places(2), []
+
+        async def hold(name: str, count: int) -> None:
+            async with places.taken(count):
+                order.append(name)
+                await asyncio.sleep(0.01)
+
+        await asyncio.gather(hold("first", 1), hold("large", 2), hold("late", 1))
+        return order
+
+    assert asyncio.run(work()) == ["first", "large", "late"]
+
+
+def test_more_than_all_means_all() -> None:
+    async def work() -> None:
+        async with Places(2).taken(99):
+            pass
+
+    asyncio.run(asyncio.wait_for(work(), timeout=1))
+
+
+async def hold(places: Places) -> None:
+    async with places.taken(1):
+        await asyncio.sleep(60)
+
+
+def test_a_cancelled_wait_gives_its_turn_to_the_next() -> None:
+    async def work() -> None:
+        places = Places(1)
+        async with places.taken(1):
+            waiting = asyncio.ensure_future(hold(places))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with places.taken(1):
+            pass
+
+    asyncio.run(asyncio.wait_for(work(), timeout=1))
+
+
+def test_cancelled_in_the_moment_of_being_admitted_the_place_is_free_again() -> None:
+    async def work() -> None:
+        places = Places(1)
+
+        async with places.taken(1):
+            task = asyncio.ensure_future(hold(places))
+            await asyncio.sleep(0)
+        task.cancel()  # admitted above, not yet awake
+        await asyncio.gather(task, return_exceptions=True)
+        async with places.taken(1):
+            pass
+
+    asyncio.run(asyncio.wait_for(work(), timeout=1))

@@ -1,0 +1,81 @@
+"""Columns are taken from other runs exactly when the row and the fingerprint are the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.generation.reuse import prefill
+from cgd_ray.records import RECORD_SCHEMA, STAGES, WORK_SCHEMA, Stage, make_record_id
+from cgd_ray.rundir import write_manifest
+
+NOW: dict[Stage, str] = {"attempt": "a1", "critique": "c1", "refinement": "r1"}
+
+
+def row(number: int, question: str | None = None, **columns: Any) -> dict[str, Any]:
+    base = dict.fromkeys(RECORD_SCHEMA.names)
+    ids = {"record_id": make_record_id(f"p{number}", 0), "problem_id": f"p{number}", "sample_index": 0}
+    return {**base, **ids, "question": question or f"What is {number}?", **columns}
+
+
+def made(number: int, fingerprints: dict[Stage, str], **columns: Any) -> dict[str, Any]:
+    texts = {stage: f"{stage} of {number}" for stage in STAGES}
+    return row(number, **texts, **{f"{stage}_fingerprint": name for stage, name in fingerprints.items()}, verdict="wrong", **columns)
+
+
+def finished(directory: Path, rows: list[dict[str, Any]]) -> Path:
+    directory.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=RECORD_SCHEMA), directory / "part.parquet")
+    write_manifest(directory, "other", [directory / "part.parquet"], {})
+    return directory
+
+
+def run(tmp_path: Path, work: list[dict[str, Any]], *sources: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    pq.write_table(pa.Table.from_pylist(work, schema=WORK_SCHEMA), tmp_path / "work.parquet")
+    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet")
+    return {stage: counts["rows"] for stage, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
+        "record_id"
+    ).to_pylist()
+
+
+def test_a_new_critique_prompt_keeps_attempts_alone(tmp_path: Path) -> None:
+    source = finished(tmp_path / "old", [made(n, {"attempt": "a1", "critique": "c0", "refinement": "r0"}) for n in range(3)])
+    counts, rows = run(tmp_path, [row(n) for n in range(4)], source)
+    assert counts == {"attempt": 3, "critique": 0, "refinement": 0}
+    by_problem = {filled["problem_id"]: filled for filled in rows}
+    assert by_problem["p1"]["attempt"] == "attempt of 1"
+    assert by_problem["p3"]["attempt"] is None
+    assert "critique" not in by_problem["p1"]
+    assert "verdict" not in by_problem["p1"]
+
+
+def test_a_new_student_keeps_nothing(tmp_path: Path) -> None:
+    source = finished(tmp_path / "old", [made(1, {"attempt": "a0", "critique": "c0", "refinement": "r0"})])
+    counts, rows = run(tmp_path, [row(1)], source)
+    assert counts == {"attempt": 0, "critique": 0, "refinement": 0}
+    assert set(rows[0]) == set(WORK_SCHEMA.names)
+
+
+def test_the_same_settings_keep_whole_rows_with_their_verdicts(tmp_path: Path) -> None:
+    counts, rows = run(tmp_path, [row(1)], finished(tmp_path / "old", [made(1, NOW)]))
+    assert counts == {"attempt": 1, "critique": 1, "refinement": 1}
+    assert (rows[0]["refinement"], rows[0]["verdict"]) == ("refinement of 1", "wrong")
+
+
+def test_another_question_under_the_same_id_is_another_row(tmp_path: Path) -> None:
+    counts, _ = run(tmp_path, [row(1, question="Quite another one?")], finished(tmp_path / "old", [made(1, NOW)]))
+    assert counts == {"attempt": 0, "critique": 0, "refinement": 0}
+
+
+def test_a_row_in_two_sources_stays_one_row(tmp_path: Path) -> None:
+    sources = [finished(tmp_path / name, [made(1, NOW)]) for name in ("first", "second")]
+    counts, rows = run(tmp_path, [row(1), row(2)], *sources)
+    assert len(rows) == 2
+    assert counts["attempt"] == 1
+
+
+def test_an_unfinished_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no manifest\.json, so the stage that writes it is unfinished"):
+        run(tmp_path, [row(1)], tmp_path / "nowhere")

@@ -1,0 +1,190 @@
+"""Every kind of source gives the same checked table, and what is wrong with a source is found with its file, row and remedy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.config import ProblemsConfig
+from cgd_ray.problems.sources import load_problems
+from cgd_ray.records import PROBLEM_SCHEMA, short_hash
+
+ROWS: list[dict[str, Any]] = [
+    {"name": "p1", "problem": "What is 1 + 1? 😀\u2028\x85 é", "answer": "2", "solution": "It is 2.\nDone.", "level": 3},
+    {"name": "p2", "problem": "  \\frac{1}{2} + {x} \x00 ", "answer": None, "solution": None, "level": None},
+]
+FIELDS = {"question": "problem", "reference_answer": "answer", "reference_solution": "solution", "problem_id": "name"}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]] = ROWS, ascii_only: bool = False) -> Path:
+    lines = [json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, content: Any = ROWS) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def write_parts(directory: Path) -> Path:
+    """A Parquet file per row, not written in the order of their names; the second's empty columns have no type of their own."""
+    directory.mkdir()
+    write_parquet(directory / "b.parquet", ROWS[1:])
+    write_parquet(directory / "a.parquet", ROWS[:1])
+    return directory
+
+
+def save_data_set(directory: Path) -> Path:
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(directory))
+    return directory
+
+
+def save_splits(directory: Path) -> Path:
+    splits = {"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS[:1])}
+    datasets.DatasetDict(splits).save_to_disk(str(directory))
+    return directory
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "rows.jsonl": write_jsonl,
+    "ascii.jsonl": lambda path: write_jsonl(path, ascii_only=True),
+    "rows.json": write_json,
+    "rows.parquet": write_parquet,
+    "parts": write_parts,
+    "data set": save_data_set,
+    "splits": save_splits,
+}
+
+
+def load(path: Path, fields: dict[str, Any] | None = None, **settings: Any) -> list[dict[str, Any]]:
+    table = load_problems(ProblemsConfig(path=str(path), **{"fields": fields or {"question": "problem"}, **settings}))
+    assert table.schema == PROBLEM_SCHEMA
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_kind_of_source_gives_the_same_problems_in_order(name: str, tmp_path: Path) -> None:
+    expected = [
+        {
+            "problem_id": row["name"],
+            "question": row["problem"],
+            "reference_answer": row["answer"],
+            "reference_solution": row["solution"],
+            "error": None,
+        }
+        for row in ROWS
+    ]
+    assert load(SOURCES[name](tmp_path / name), FIELDS) == expected
+
+
+def test_what_is_not_mapped_is_not_read_and_ids_come_from_the_question(tmp_path: Path) -> None:
+    for row, problem in zip(ROWS, load(write_jsonl(tmp_path / "rows.jsonl")), strict=True):
+        assert problem["problem_id"] == short_hash(row["problem"])
+        assert problem["reference_answer"] is problem["reference_solution"] is None
+
+
+def test_a_split_is_chosen_or_refused_with_the_ones_there_are(tmp_path: Path) -> None:
+    source = save_splits(tmp_path / "splits")
+    assert [row["question"] for row in load(source, split="test")] == [ROWS[0]["problem"]]
+    with pytest.raises(ValueError, match=r"problems.split 'dev' is not in .*; it has train, test"):
+        load(source, split="dev")
+
+
+def test_a_limit_takes_the_first_and_does_not_look_at_the_rest(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"problem": None}])
+    assert [row["question"] for row in load(source, limit=2)] == [row["problem"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(27, "27"), (27.0, "27"), (0.5, "0.5"), ("007", "007"), (True, "True"), (None, None), (-3.0, "-3"), (1e20, str(10**20))],
+)
+def test_answers_that_are_no_text_become_what_people_write(answer: Any, text: str | None, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"problem": "Why?", "answer": answer}])
+    assert load(source, {"question": "problem", "reference_answer": "answer"})[0]["reference_answer"] == text
+
+
+def test_a_pattern_takes_the_answer_out_of_a_solution(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"question": "Why?", "solution": "6 * 7 = 42\n####  42 "}, {"question": "Who?", "solution": None}]
+    fields = {"reference_answer": "solution", "reference_solution": "solution"}
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    problems = load(source, fields, reference_answer_pattern=r"####\s*(.+)")
+    assert [problem["reference_answer"] for problem in problems] == ["42", None]
+    assert [problem["reference_solution"] for problem in problems] == [row["solution"] for row in rows]
+    with pytest.raises(ValueError, match=r"rows.jsonl, row 1: reference_answer_pattern '@@\(.\)' matches nothing in '6 .* 42 '"):
+        load(source, fields, reference_answer_pattern="@@(.)")
+
+
+@pytest.mark.parametrize("field", ["problem", "answer", "solution", "name"])
+def test_a_lone_surrogate_fails_its_own_row_only(field: str, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [{**ROWS[0], field: "half \ud83d a pair"}, ROWS[1]], ascii_only=True)
+    spoiled, sound = load(source, FIELDS)
+    assert spoiled["error"] == "problem: text holds a lone surrogate, which is not valid Unicode"
+    assert "half \\ud83d a pair" in spoiled.values()
+    assert sound["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "expected"),
+    [
+        ([ROWS[0], ROWS[1], ROWS[0]], {"question": "problem"}, "rows 1 and 3 have the same question; remove one of them"),
+        ([ROWS[0], {**ROWS[1], "name": "p1"}], FIELDS, "rows 1 and 2 have the same id 'p1'; remove one"),
+        ([{"problem": "a", "name": 7}, {"problem": "b", "name": 7.0}], {"question": "problem", "problem_id": "name"}, "the same id '7'"),
+        ([ROWS[0], {**ROWS[1], "name": ""}], FIELDS, "row 2: column 'name' is empty; give it an id or set .* to null"),
+        ([ROWS[0], {**ROWS[1], "problem": " \n"}], FIELDS, r"row 2: column 'problem' is ' \\n', not a question; correct or remove"),
+        ([ROWS[0], {"name": "p2"}], FIELDS, "row 2: column 'problem' is None, not a question"),
+        ([{"problem": ["a"]}], {"question": "problem"}, "row 1: column 'problem' is .'a'., not a question"),
+        (ROWS, {**FIELDS, "reference_answer": "anwser"}, "fields.reference_answer names column 'anwser', which .* did you mean 'answer'"),
+        (ROWS, {"question": "zzz"}, "fields.question names column 'zzz', which .* lacks; it has 'name', 'problem', 'answer'"),
+        ([], FIELDS, "holds no problems; check problems.path and problems.split"),
+    ],
+)
+def test_rows_that_are_no_problems_are_refused(rows: list[dict[str, Any]], fields: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ValueError, match=expected) as refused:
+        load(source, fields)
+    assert str(source) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("rows.jsonl", b'{"problem": "a"}\n\n{"problem": \n', "row 3: no valid JSON"),
+        ("rows.jsonl", b'{"problem": "a"}\n["b"]\n', "row 2 is list, not an object with named columns"),
+        ("rows.jsonl", '{"problem": "Wie groß?"}\n'.encode("latin-1"), "is not UTF-8 text .*; convert it"),
+        ("rows.json", '[{"problem": "Wie groß?"}]'.encode("latin-1"), "is not UTF-8 text .*; convert it"),
+        ("rows.json", b'{"problem": "a"}', "holds dict, not a list of problems"),
+        ("rows.json", b'["a"]', "row 1 is str, not an object"),
+        ("rows.parquet", b"no such thing", "is no Parquet"),
+        ("rows.csv", b"problem\na\n", "is no .jsonl, .json or .parquet file and no directory with a data set"),
+        ("folder/rows.csv", b"problem\na\n", "could not be loaded as a data set"),
+    ],
+)
+def test_files_that_hold_no_rows_are_refused(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    source = file.parent if file.parent != tmp_path else file
+    with pytest.raises(ValueError, match=expected) as refused:
+        load(source)
+    assert str(source) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"problems file {tmp_path / name} does not exist; check problems.path"):
+        load(tmp_path / name)

@@ -1,0 +1,157 @@
+"""The summary tells what a run's manifests say, adds up at every stage, and says nothing about what has not been made."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cgd_ray.config import Config
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.records import PROBLEM_SCHEMA
+from cgd_ray.reporting.summary import Summary, closing_rows, summarise
+from cgd_ray.rundir import RunDir, read_json, write_json, write_manifest
+
+SELECTED: dict[str, Any] = {
+    "written": 2000,
+    "failed": 3,
+    "kept": 1990,
+    "dropped": {"attempt_truncated": 4, "not_verified": 3},
+    "verdicts": {"right": 997, "wrong": 990, "missing": 10},
+    "leakage": {"answer_in_critique": 4, "refinement_copies_attempt": 0, "refinement_mentions_review": 1},
+    "repair": {"wrong_to_right": 7, "wrong_to_wrong": 0, "right_to_right": 5, "right_to_wrong": 1},
+}
+SPENT = {"prompt_tokens": 100, "cached_tokens": 0, "tokens": 20}
+RECORDS: dict[str, Any] = {
+    "tokens": {"attempt": SPENT, "critique": SPENT, "refinement": {"prompt_tokens": 200, "cached_tokens": 150, "tokens": 1950}},
+    "reused": {"attempt": {**SPENT, "rows": 7}, "critique": {"rows": 0, "prompt_tokens": 0, "cached_tokens": 0, "tokens": 0}},
+    "engine_seconds": {"student": 10.0, "teacher": 30.0},
+}
+EXAMPLES = {"examples": 1970, "dropped": {"over_context_length": 15, "no_reference_solution": 5}}
+TRAINING = {
+    "steps": 12,
+    "world_size": 2,
+    "zero_stage": 3,
+    "first_loss": 2.5,
+    "last_loss": 0.12345,
+    "target_tokens": 123456,
+    "tokens_per_s": 9876.5,
+}
+REPORT = {"model": "m", "pass@1": 0.5, "pass@1_interval": [0.25, 0.75], "num_problems": 1200, "truncated": 0.01, "unboxed": 0.1}
+
+
+class Run:
+    """A run directory, filled stage by stage."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = RunDir(root)
+        role = {"model": "some-body/some-model", "placement": {"gpus_per_replica": 2}}
+        tree = {"run_dir": str(root), "problems": {"path": "p"}, "student": role, "teacher": role, "training": {"arm": "refined_only"}}
+        self.config = Config.model_validate(tree)
+        rows = [{"problem_id": f"p{index}", "question": "Why?"} for index in range(1000)]
+        write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), 2), self.directory.work_list)
+
+    def finish(self, stage: Path, details: dict[str, Any]) -> None:
+        part = stage / "part.parquet"
+        stage.mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1]}), part)
+        write_manifest(stage, "fingerprint", [part], details)
+
+    def finish_all(self) -> None:
+        self.finish(self.directory.records, RECORDS)
+        self.finish(self.directory.selected, SELECTED)
+        self.finish(self.directory.examples, EXAMPLES)
+        write_json(self.directory.training_report, TRAINING)
+        for name, accuracy in (("base", 0.25), ("trained", 0.5)):
+            self.finish(self.directory.evaluation(name), {**REPORT, "pass@1": accuracy})
+        write_json(self.directory.seconds, {"start": 1.04, "generate": 20.26, "train": 300.0})
+
+    def summarise(self) -> Summary:
+        return summarise(self.config, self.directory)
+
+    def closing(self) -> dict[str, str]:
+        rows = closing_rows(self.summarise())
+        assert len({row["stage"] for row in rows}) == len(rows)
+        return {row["stage"]: row["result"] for row in rows}
+
+
+def assert_adds_up(summary: Summary) -> None:
+    records = summary["records"]
+    assert records["written"] == records["kept"] + sum(records["dropped"].values()) + records["failed"]
+
+
+def test_a_run_that_has_made_nothing_says_null(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    summary = run.summarise()
+    assert summary["problems"] == 1000  # samples of one problem are one problem
+    assert [summary[key] for key in ("records", "verdicts", "repair", "training")] == [None] * 4
+    assert summary["evaluation"] == {"base": None, "trained": None}
+    assert summary["seconds"] == {"generate": 0.0, "train": 0.0, "evaluate": 0.0, "total": 0.0}
+    assert run.closing() == {"problems": "1,000", "seconds": "generate 0, train 0, evaluate 0, total 0"}
+
+
+def test_kept_are_what_training_takes_and_the_counts_add_up_before_and_after(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish(run.directory.selected, SELECTED)
+    assert_adds_up(run.summarise())
+    assert run.summarise()["records"]["kept"] == 1990
+    run.finish(run.directory.examples, EXAMPLES)
+    assert_adds_up(run.summarise())
+    assert run.summarise()["records"] == {
+        "written": 2000,
+        "failed": 3,
+        "kept": 1970,
+        "dropped": {"attempt_truncated": 4, "not_verified": 3, "over_context_length": 15, "no_reference_solution": 5},
+    }
+
+
+def test_a_finished_run_tells_everything_and_can_be_written_as_json(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    summary = run.summarise()
+    assert summary["training"] == {"arm": "refined_only", **TRAINING}
+    assert summary["evaluation"]["trained"] == REPORT
+    assert summary["seconds"] == {"generate": 20.3, "train": 300.0, "evaluate": 0.0, "total": 321.3}
+    assert {"cgd-ray", "ray", "torch"} <= summary["versions"].keys()
+    write_json(run.directory.summary, summary)
+    assert read_json(run.directory.summary) == summary
+
+
+def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    closing = run.closing()
+    assert list(closing) == [
+        "problems",
+        "records",
+        "verdicts",
+        "repair",
+        "leakage",
+        "generation",
+        "training",
+        "pass@1 before",
+        "pass@1 after",
+        "seconds",
+    ]
+    reasons = "4 attempt_truncated, 3 not_verified, 15 over_context_length, 5 no_reference_solution"
+    assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}"
+    assert closing["repair"].startswith("7 wrong→right, 0 wrong→wrong")
+    assert closing["training"].startswith("refined_only, 12 steps, 2 workers, ZeRO-3: loss 2.500 → 0.123, 123,456 target tokens")
+    assert closing["pass@1 before"].startswith("25.0% (95 %: 25.0% to 75.0%) of 1,200 problems")
+    assert closing["pass@1 after"].startswith("50.0%")
+
+
+def test_without_reference_answers_there_is_no_row_on_repair(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish(run.directory.selected, {**SELECTED, "repair": dict.fromkeys(SELECTED["repair"], 0)})
+    assert "repair" not in run.closing()
+
+
+def test_records_cost_what_was_made_for_them_and_not_what_was_reused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    cost = run.summarise()["generation"]
+    assert (cost["prompt_tokens"], cost["generated_tokens"], cost["reused"]) == (300, 1970, {"attempt": 7})
+    assert (cost["prefix_hits"], cost["gpu_seconds"]) == (0.75, 80.0)
+    assert cost["per_kept_record"] == {"generated_tokens": 1970 / 1990, "engine_seconds": 40 / 1990, "gpu_seconds": 80 / 1990}
+    assert "reused: 7 attempts" in run.closing()["generation"]

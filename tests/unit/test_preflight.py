@@ -1,0 +1,136 @@
+"""What a run needs of models, contexts and cluster is checked to the token and to the processor, before anything starts."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cgd_ray.chat import Chat
+from cgd_ray.cluster import Resources
+from cgd_ray.config import Config
+from cgd_ray.preflight import check_cluster, check_models
+from cgd_ray.prompts import Prompts
+
+MODELS = Path("examples/tinymath/models").absolute()
+PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
+PLACEMENT = {"min_replicas": 2, "max_replicas": 8, "cpus_per_replica": 1.5, "gpus_per_replica": 2}
+PROMPTS, SHORTEST = Prompts(), "What is 1 + 1?"
+NEEDED = {
+    "student": PROMPTS.solve_messages(SHORTEST, None),
+    "teacher": PROMPTS.refine_messages(SHORTEST, "", ""),
+}
+
+
+PHASES = ("generate", "train", "evaluate")
+
+
+def fixed(present: dict[str, float]) -> Resources:
+    return Resources(present=present, most=present)
+
+
+def make_config(student: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **changes: Any) -> Config:
+    roles = {
+        name: {"model": str(MODELS / name), "context_length": 1024, **(role or {})}
+        for name, role in (("student", student), ("teacher", teacher))
+    }
+    return Config.model_validate({"run_dir": "run", "problems": {"path": "problems.jsonl"}, **roles, **changes})
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_context_holds_the_shortest_problems_prompt_and_one_token_or_is_refused(role: str) -> None:
+    needed = len(Chat.load(str(MODELS / role)).prompt(NEEDED[role]).input_ids) + 1
+    check_models(make_config(**{role: {"context_length": needed}}), PROBLEMS)
+    with pytest.raises(ValueError, match=rf"^{role}.context_length {needed - 1} is too small: .* make {needed}; raise it$"):
+        check_models(make_config(**{role: {"context_length": needed - 1}}), PROBLEMS)
+
+
+def test_a_context_beyond_what_the_model_was_made_for_is_refused() -> None:
+    check_models(make_config(teacher={"context_length": 2048}), PROBLEMS)
+    with pytest.raises(ValueError, match=r"^teacher.context_length 2049 exceeds the 2048 tokens that .*teacher was made for; lower it$"):
+        check_models(make_config(teacher={"context_length": 2049}), PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("config.json", None, "has no config.json"),
+        ("config.json", '{"half": ', r"has a broken config.json \(.*\); copy the model again"),
+        ("config.json", '{"auto_map": {}}', "asks to run its own code"),
+        ("model.safetensors", None, "has no .safetensors weights; convert them"),
+    ],
+)
+def test_a_directory_that_holds_no_safe_model_is_refused(file: str, content: str | None, expected: str, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODELS / "teacher", tmp_path / "model"))
+    (model / "pytorch_model.bin").touch()
+    (model / file).unlink()
+    if content is not None:
+        (model / file).write_text(content)
+    with pytest.raises(ValueError, match=f"^teacher.model {model} {expected}"):
+        check_models(make_config(teacher={"model": str(model)}), PROBLEMS)
+
+
+@pytest.mark.parametrize("model", ["/nowhere/model", "./nowhere", "../nowhere", "~/nowhere", "runs/nowhere/model"])
+def test_a_path_is_not_taken_for_a_hub_name(model: str) -> None:
+    with pytest.raises(ValueError, match=r"^student.model .*nowhere.* does not exist; give a model directory or a hub name$"):
+        check_models(make_config(student={"model": model}), PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    ("config", "short", "expected"),
+    [
+        (
+            make_config(student={"placement": PLACEMENT}, teacher={"placement": {"gpus_per_replica": 4}}),
+            {"CPU": 4, "GPU": 7},
+            "generate needs 8 GPUs (student.placement.min_replicas 2 x 2 + teacher.placement.min_replicas 1 x 4), the cluster has 7",
+        ),
+        (
+            make_config(student={"placement": PLACEMENT}, teacher={"placement": PLACEMENT}),
+            {"CPU": 5, "GPU": 8},
+            "generate needs 6 CPUs (student.placement.min_replicas 2 x 1.5 + teacher.placement.min_replicas 2 x 1.5), the cluster has 5",
+        ),
+        (
+            make_config(training={"num_workers": 4, "cpus_per_worker": 0.5, "use_gpu": True}),
+            {"CPU": 64, "GPU": 3},
+            "train needs 4 GPUs (training.num_workers 4 x 1), the cluster has 3",
+        ),
+        (
+            make_config(training={"num_workers": 4, "cpus_per_worker": 1.5}),
+            {"CPU": 5},
+            "train needs 6 CPUs (training.num_workers 4 x 1.5), the cluster has 5",
+        ),
+    ],
+)
+def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithmetic(
+    config: Config, short: dict[str, float], expected: str
+) -> None:
+    with pytest.raises(ValueError, match="needs") as refused:
+        check_cluster(config, fixed(short), PHASES)
+    assert str(refused.value) == f"{expected}; lower them or add nodes"
+    assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
+
+
+def test_a_plan_without_gpus_needs_none() -> None:
+    check_cluster(make_config(), fixed({"CPU": 2}), PHASES)
+
+
+def test_what_an_autoscaler_may_add_is_waited_for_and_what_it_may_not_is_refused() -> None:
+    config = make_config(teacher={"placement": PLACEMENT})
+    (wait,) = check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 4}), PHASES)
+    assert wait.endswith("the cluster has 1 and may grow to 4: waiting for its autoscaler")
+    with pytest.raises(ValueError, match=r"generate needs 4 GPUs .* the cluster has 3; lower them"):
+        check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 3}), PHASES)
+
+
+def test_a_phase_that_will_not_run_needs_nothing() -> None:
+    config = make_config(teacher={"placement": PLACEMENT})
+    assert check_cluster(config, fixed({"CPU": 2}), {"train", "evaluate"}) == []
+
+
+def test_a_template_that_cannot_show_a_correction_is_refused_before_generation(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODELS / "student", tmp_path / "model"))
+    refusing = "{% if messages|length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+    (model / "chat_template.jinja").write_text(refusing + (model / "chat_template.jinja").read_text())
+    with pytest.raises(ValueError, match=r"refuses the roles .*'user', 'assistant', 'user'.*one turn only"):
+        check_models(make_config(student={"model": str(model)}), PROBLEMS)
