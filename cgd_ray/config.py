@@ -6,6 +6,7 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -23,6 +24,13 @@ Price = Annotated[float, Field(ge=0.0)]
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
 VerdictName = Literal["right", "wrong"]
+
+
+def _check_workers(value: Any) -> Any:
+    sizes = value if isinstance(value, list | tuple) else (value,)
+    if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes) or sizes[0] > sizes[-1]:
+        raise ValueError(f"{value!r} is neither a number of workers nor [fewest, most]; give for instance 4 or [2, 8]")
+    return value
 
 
 def _check_arm(value: Any) -> Any:
@@ -51,6 +59,7 @@ def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) ->
 
 Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
 VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
+Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
 
 EXECUTION_ONLY = (
     "run_dir",
@@ -72,8 +81,17 @@ EXECUTION_ONLY = (
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
+    "training.num_workers",
     "training.cpus_per_worker",
+    "training.use_gpu",
+    "training.zero_stage",
+    "training.micro_batch_size",
+    "training.logits_chunk_tokens",
+    "training.activation_checkpointing",
     "training.checkpoint_every_steps",
+    "training.keep_checkpoints",
+    "training.trackers",
+    "training.offload",
     "training.max_failures",
 )
 """Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
@@ -306,6 +324,29 @@ class SelectionConfig(Settings):
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
 
 
+class ValidationConfig(Settings):
+    """Loss on held-out records while the student trains; never on a benchmark."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed, budget
+    and run."""
+    every_steps: Count
+    """Steps between looks at the held-out loss; the last step is always followed by one."""
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters in place of full fine-tuning; they are merged into the weights on export."""
+
+    rank: Count = 16
+    """Inner size of each adapter."""
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Share of an adapter's inputs that is dropped while training."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters, e.g. [q_proj, v_proj]; all-linear takes all but the output layer."""
+
+
 class TrainingConfig(Settings):
     """From selected records to an exported student."""
 
@@ -331,7 +372,8 @@ class TrainingConfig(Settings):
     global_batch_size: Count = 64
     """Packed rows per optimizer step over all workers."""
     micro_batch_size: Count = 1
-    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers."""
+    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers, for every
+    size in the range when num_workers is one."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
     """Peak rate."""
     warmup_fraction: Fraction = 0.03
@@ -348,8 +390,9 @@ class TrainingConfig(Settings):
     """bf16 keeps fp32 master weights in the optimizer."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
     """DeepSpeed ZeRO: 1 shards optimizer state, 2 also gradients, 3 also parameters."""
-    num_workers: Count = 1
-    """Ray Train workers, one process each."""
+    num_workers: Workers = 1
+    """Ray Train workers, one process each; [fewest, most] takes what the cluster has, and follows it: the training goes on from its
+    newest checkpoint with more or fewer workers."""
     cpus_per_worker: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one worker."""
     use_gpu: bool = False
@@ -359,7 +402,19 @@ class TrainingConfig(Settings):
     logits_chunk_tokens: Count = 2048
     """Target positions whose logits exist at once; bounds peak memory at this times the vocabulary."""
     checkpoint_every_steps: Count | None = None
-    """Steps between checkpoints; null saves at the end of the training only."""
+    """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
+    keep_checkpoints: Count = 2
+    """Newest checkpoints that are kept, more than one in case the newest turns out damaged; besides, the best by held-out loss is."""
+    validation: ValidationConfig | None = None
+    """Held-out loss while training; null trains on everything."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become the trained student: the last step's, or those of the checkpoint with the least held-out loss."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters only; null trains all weights. Needs the extra `lora`."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """Keep the optimizer's state in host memory (ZeRO 1 to 3), with `parameters` the weights too (ZeRO 3): slower, for large models."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
     seed: int = 0
@@ -386,15 +441,36 @@ class TrainingConfig(Settings):
             )
         return self
 
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers; the same number twice when it is fixed."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
     @model_validator(mode="after")
     def _batch_divides(self) -> "TrainingConfig":
-        per_pass = self.micro_batch_size * self.num_workers
-        if self.global_batch_size % per_pass:
-            nearest = max(per_pass, self.global_batch_size // per_pass * per_pass)
+        fewest, most = self.worker_range
+        unit = math.lcm(*(self.micro_batch_size * size for size in range(fewest, most + 1)))
+        if self.global_batch_size % unit:
+            nearest = max(unit, self.global_batch_size // unit * unit)
+            workers = f"{fewest}" if fewest == most else f"every size in {[fewest, most]}"
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
-                f"num_workers {self.num_workers} = {per_pass}; {nearest} would do"
+                f"num_workers {workers} = {unit}; {nearest} would do"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_fits_the_stage(self) -> "TrainingConfig":
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(f"offload {self.offload} needs zero_stage {least} or more, zero_stage is {self.zero_stage}; raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> "TrainingConfig":
+        if self.export == "best" and (self.validation is None or self.checkpoint_every_steps is None):
+            lacking = "validation" if self.validation is None else "checkpoint_every_steps"
+            raise ValueError(f"export is best but {lacking} is null, so there is nothing to choose by or from; set it, or export last")
         return self
 
 

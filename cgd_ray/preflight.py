@@ -14,6 +14,7 @@ from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.prompts import Message, load_prompts
+from cgd_ray.training.extras import check_installed
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
@@ -33,6 +34,11 @@ def check_models(config: Config, problems: pa.Table) -> None:
         _check_context(name, role, chat, messages)
         if name == "student":
             chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
+
+
+def check_libraries(config: Config) -> None:
+    """What the settings ask for is installed."""
+    check_installed(config.training)
 
 
 def check_key(teacher: RoleConfig) -> None:
@@ -98,7 +104,7 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
             student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
         ),
-        ("train", training.num_workers * training.cpus_per_worker, training.num_workers * int(training.use_gpu)),
+        ("train", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
         ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
     ]
 
@@ -106,7 +112,7 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
 def _arithmetic(config: Config, phase: str, kind: str) -> str:
     if phase == "train":
         each = config.training.cpus_per_worker if kind == "CPU" else 1
-        return f"training.num_workers {config.training.num_workers} x {each:g}"
+        return f"training.num_workers {config.training.worker_range[0]} x {each:g}"
     terms = []
     for name in ("student", "teacher") if phase == "generate" else ("student",):
         placement = getattr(config, name).placement

@@ -23,7 +23,7 @@ from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
-from cgd_ray.preflight import check_cluster, check_key, check_models
+from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
 from cgd_ray.problems.decontamination import Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
@@ -140,6 +140,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
     with _refusing():
+        check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
         if GENERATE in pending and starts_here(config.cluster):
             check_key(config.teacher)
@@ -203,10 +204,13 @@ def _pack(session: Session) -> None:
     config, run = session.config, session.run
     manifest = read_manifest(run.selected)
     assert manifest is not None, "selection is the stage before"
-    student = config.student
+    student, prompts = config.student, load_prompts(config.prompts)
     chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
+    if config.training.validation is not None:  # first, since the stage is finished when the training's rows are there
+        make_examples(config.training, chat, prompts, run.selected, run.validation_examples, side="validation")
+        pack(config.training.context_length, run.validation_examples, run.validation_packed)
     with session.screen.progress("prepare", manifest["written"], "records") as bar:
-        make_examples(config.training, chat, load_prompts(config.prompts), run.selected, run.examples, bar.advance)
+        make_examples(config.training, chat, prompts, run.selected, run.examples, bar.advance)
     pack(config.training.context_length, run.examples, run.packed)
 
 
@@ -224,7 +228,9 @@ def _train(session: Session) -> None:
             run.metrics,
             run.model,
             lambda step: _show_step(bar, step),
-            config.student.chat_template,
+            validation=run.validation_packed,
+            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            chat_template=config.student.chat_template,
         )
     write_json(run.training_report, report)
 

@@ -38,6 +38,8 @@ class RunDir:
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"
         self.packed = self.root / "training" / "packed"
+        self.validation_examples = self.root / "training" / "validation" / "examples"
+        self.validation_packed = self.root / "training" / "validation" / "packed"
         self.checkpoints = self.root / "training" / "checkpoints"
         self.metrics = self.root / "training" / "metrics.jsonl"
         self.training_report = self.root / "training" / "report.json"

@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # an example's time says more about the machine's load than about the code
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

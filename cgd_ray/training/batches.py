@@ -54,6 +54,8 @@ class Plan:
     """Target tokens of that row; 0 for EMPTY."""
     tokens_SG: np.ndarray
     """Tokens of that row; 0 for EMPTY."""
+    squares_SG: np.ndarray
+    """Sum of the squared lengths of that row's examples, which attention's work grows with; 0 for EMPTY."""
     steps_per_epoch: int
     world_size: int
     micro_batch_size: int
@@ -63,20 +65,24 @@ class Plan:
     def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "Plan":
         """Derive the plan from the packed data's lengths and the settings alone."""
         (part,) = manifest_parts(packed)
-        sizes = pq.read_table(part, columns=["num_tokens", "num_targets"])
+        sizes = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
         num_rows = sizes.num_rows
         order_SG = np.concatenate(
             [_epoch_order(num_rows, training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
         )
 
-        def of_rows(column: str) -> np.ndarray:
-            values: np.ndarray = np.append(sizes[column].to_numpy(), 0)[order_SG]  # EMPTY is -1: the appended zero
+        def in_order(of_rows: np.ndarray) -> np.ndarray:
+            values: np.ndarray = np.append(of_rows, 0)[order_SG]  # EMPTY is -1: the appended zero
             return values
+
+        lengths = sizes["lengths"].combine_chunks()
+        squares = np.add.reduceat(lengths.flatten().to_numpy().astype(np.int64) ** 2, lengths.offsets.to_numpy()[:-1])
 
         return cls(
             order_SG=order_SG,
-            targets_SG=of_rows("num_targets"),
-            tokens_SG=of_rows("num_tokens"),
+            targets_SG=in_order(sizes["num_targets"].to_numpy()),
+            tokens_SG=in_order(sizes["num_tokens"].to_numpy()),
+            squares_SG=in_order(squares),
             steps_per_epoch=len(order_SG) // training.num_epochs,
             world_size=world_size,
             micro_batch_size=training.micro_batch_size,

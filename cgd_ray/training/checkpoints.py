@@ -1,27 +1,26 @@
 """Training checkpoints on shared storage: one directory per saved step, accepted only when its manifest's hashes match.
 
-DeepSpeed's files are pickles, so what is loaded must be what this project wrote: every byte is hashed first. A torn or damaged newest
-checkpoint falls back to the one before; one of other data, model or settings is refused.
-How to use: `found = newest(checkpoints, fingerprint, world_size)`.
+A directory appears under its final name at once and complete. A damaged newest checkpoint falls back to the one before; one of other
+data, model or settings is refused; another number of workers or ZeRO stage is no obstacle.
+How to use: `found = newest(checkpoints, fingerprint)`.
 """
 
 import json
 import logging
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.config import TrainingConfig
+from cgd_ray.config import EXECUTION_ONLY, TrainingConfig
 from cgd_ray.records import short_hash
-from cgd_ray.rundir import file_sha256, read_manifest, write_manifest
+from cgd_ray.rundir import file_sha256, read_json, read_manifest, write_json
 
 logger = logging.getLogger(__name__)
 
-NO_EFFECT = ("num_workers", "cpus_per_worker", "use_gpu", "max_failures", "checkpoint_every_steps", "zero_stage")
+NO_EFFECT = tuple(name.removeprefix("training.") for name in EXECUTION_ONLY if name.startswith("training."))
 """Settings that do not change which numbers come out, so a checkpoint outlives their change."""
-
-KEPT = 2  # the newest, and the one before in case the newest turns out damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +30,8 @@ class Saved:
     directory: Path
     step: int
     """Optimizer steps that had been taken."""
+    validation_loss: float | None
+    """On the held-out examples; null when it was not measured at this step."""
 
 
 def fingerprint(training: TrainingConfig, model: str, packed: Path) -> str:
@@ -47,34 +48,50 @@ def directory_of(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:08d}"
 
 
-def make_room(directory: Path) -> None:
-    """Remove what a killed save may have left; one rank calls this before all write."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+def publish(written: Path, checkpoints: Path, name: str, parts: Sequence[Mapping[str, Any]], details: Mapping[str, Any]) -> Path:
+    """Make the files of `written` the checkpoint after details["step"] steps; `parts` are their manifest entries. Returns its directory."""
+    write_json(written / "manifest.json", {"fingerprint": name, "parts": list(parts), **details})
+    directory = directory_of(checkpoints, details["step"])
+    _remove(directory)
+    written.rename(directory)
+    return directory
 
 
-def publish(directory: Path, step: int, name: str, world_size: int, zero_stage: int) -> None:
-    """Declare a checkpoint complete, after all ranks have written their files."""
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    write_manifest(directory, name, files, {"step": step, "world_size": world_size, "zero_stage": zero_stage})
+def prune(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the one with the least held-out loss."""
+    directories = sorted(checkpoints.glob("step-*"), reverse=True)
+    losses = {directory: (read_json(directory / "manifest.json") or {}).get("validation_loss") for directory in directories}
+    measured = {directory: loss for directory, loss in losses.items() if loss is not None}
+    best = min(measured, key=lambda directory: measured[directory], default=None)
+    for directory in directories[keep:]:
+        if directory != best:
+            _remove(directory)
 
 
-def prune(checkpoints: Path, step: int) -> None:
-    """Keep the checkpoint of this step and the complete ones before it, KEPT in all; a later one is damaged, or it would have been resumed.
-
-    Not left to Ray: it keeps a list of paths, and a step that is saved again after a damaged checkpoint is in it twice.
-    """
-    complete = [path.parent for path in sorted(checkpoints.glob("step-*/manifest.json")) if path.parent <= directory_of(checkpoints, step)]
-    for directory in checkpoints.glob("step-*"):
-        if directory not in complete[-KEPT:]:
-            shutil.rmtree(directory)
+def remove_leftovers(checkpoints: Path) -> None:
+    """Remove what killed writers have left; nobody may be writing."""
+    for directory in checkpoints.glob(".*.tmp"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def newest(checkpoints: Path, name: str, world_size: int, zero_stage: int) -> Saved | None:
+def newest(checkpoints: Path, name: str) -> Saved | None:
     """The newest complete and undamaged checkpoint, or None.
 
-    Raises ValueError when the newest was made from other data, settings or model, or by another number of workers or ZeRO stage.
+    Raises ValueError when the newest was made from other data, settings or model.
     """
+    return next(_whole(checkpoints, name), None)
+
+
+def best(checkpoints: Path, name: str) -> Saved:
+    """The complete and undamaged checkpoint with the least held-out loss; the last one when they are equal."""
+    measured = [saved for saved in _whole(checkpoints, name) if saved.validation_loss is not None]
+    if not measured:
+        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out loss; set training.export to last")
+    return min(measured, key=lambda saved: saved.validation_loss or 0.0)
+
+
+def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
+    """Complete and undamaged checkpoints, newest first."""
     for directory in sorted(checkpoints.glob("step-*"), reverse=True):
         manifest = _undamaged_manifest(directory)
         if manifest is None:
@@ -84,14 +101,15 @@ def newest(checkpoints: Path, name: str, world_size: int, zero_stage: int) -> Sa
                 f"checkpoint {directory} was made from other data, model or settings (fingerprint {manifest['fingerprint']}, "
                 f"this training's is {name}); remove {checkpoints} to train anew"
             )
-        for setting, here in (("num_workers", world_size), ("zero_stage", zero_stage)):
-            there = manifest["world_size" if setting == "num_workers" else setting]
-            if there != here:
-                raise ValueError(
-                    f"checkpoint {directory} was made with training.{setting}={there}, now it is {here}; set it back to resume"
-                )
-        return Saved(directory=directory, step=manifest["step"])
-    return None
+        yield Saved(directory=directory, step=manifest["step"], validation_loss=manifest["validation_loss"])
+
+
+def _remove(directory: Path) -> None:
+    """In two steps, so that half a checkpoint is never found under its name."""
+    if directory.exists():
+        condemned = directory.with_name(f".{directory.name}.removed.tmp")
+        directory.rename(condemned)
+        shutil.rmtree(condemned)
 
 
 def _undamaged_manifest(directory: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsTail, read_metrics
+from cgd_ray.training.report import report_of
 
 POLL_INTERVAL_S = 0.5
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
@@ -36,13 +37,15 @@ def train(
     metrics: Path,
     export_to: Path,
     on_step: OnStep | None = None,
+    validation: Path | None = None,
+    about: Mapping[str, str] | None = None,
     chat_template: str | None = None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
-    Returns steps, first_loss, last_loss, tokens, target_tokens, tokens_per_s (of the steps), world_size, zero_stage, seconds (of this
-    call). on_step gets each step's metrics, in order; `chat_template` is the file with the template of a model that has none. Raises
-    TrainingStoppedError, or Ray Train's error once max_failures is used up.
+    `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
+    with the template of a model that has none. Returns what report_of() does, and seconds (of this call). on_step gets each step's
+    metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
@@ -52,6 +55,8 @@ def train(
         checkpoints=str(checkpoints),
         metrics=str(metrics),
         export_to=str(export_to),
+        validation=None if training.validation is None else str(validation),
+        about=dict(about or {}),
         chat_template=chat_template,
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
@@ -61,19 +66,7 @@ def train(
         _make_trainer(job, training).fit()
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
-    lines = read_metrics(metrics)
-    tokens = sum(line["train/tokens"] for line in lines)
-    return {
-        "steps": len(lines),
-        "first_loss": lines[0]["train/loss"],
-        "last_loss": lines[-1]["train/loss"],
-        "tokens": tokens,
-        "target_tokens": sum(line["train/target_tokens"] for line in lines),
-        "tokens_per_s": tokens / sum(line["time/step_s"] for line in lines),
-        "world_size": training.num_workers,
-        "zero_stage": training.zero_stage,
-        "seconds": time.monotonic() - started,
-    }
+    return {**report_of(training, read_metrics(metrics)), "seconds": time.monotonic() - started}
 
 
 def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
@@ -87,7 +80,7 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
         train_loop,
         train_loop_config=asdict(job),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers,
+            num_workers=training.num_workers,  # an int, or (fewest, most): Ray then follows the cluster
             use_gpu=training.use_gpu,
             resources_per_worker={"CPU": training.cpus_per_worker, **({"GPU": 1} if training.use_gpu else {})},
         ),

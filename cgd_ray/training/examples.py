@@ -16,7 +16,7 @@ from cgd_ray.chat import Chat, Example
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
 from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
-from cgd_ray.training.preparation import Preparation, Prepared
+from cgd_ray.training.preparation import Preparation, Prepared, Side
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -35,13 +35,15 @@ def make_examples(
     selected: Path,
     examples: Path,
     on_progress: Callable[[int], None] = lambda rows: None,
+    side: Side = "training",
 ) -> dict[str, Any]:
     """Write examples/examples.parquet (EXAMPLE_SCHEMA) and its manifest; returns the counts that the manifest holds.
 
-    Raises ValueError when the records lack a column of an arm, or when no example is left.
+    With training.validation set, `side` says which part of the split is meant. Raises ValueError when the records lack a column of an
+    arm, or when no example is left.
     """
     started = time.monotonic()
-    preparation = Preparation(training, chat, prompts, selected)
+    preparation = Preparation(training, chat, prompts, selected, side)
     stream = iter(preparation)
     seen = 0
     output = examples / "examples.parquet"
@@ -51,9 +53,14 @@ def make_examples(
             on_progress(preparation.num_seen - seen)
             seen = preparation.num_seen
         if preparation.num_examples == 0:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
+            dropped = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
+            reasons = dropped or "no record was kept by the selection"
+            if side == "validation":
+                raise ValueError(
+                    f"training.validation leaves nothing to validate on for arm {training.arm_label}: {reasons}; raise its fraction"
+                )
             raise ValueError(
-                f"nothing to train on for arm {training.arm_label}: {reasons or 'no record was kept by the selection'}; loosen selection, "
+                f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
                 "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
             )
     on_progress(sum(pq.read_metadata(part).num_rows for part in manifest_parts(selected)) - seen)

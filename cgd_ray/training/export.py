@@ -30,9 +30,15 @@ COPIED = (
 
 
 def export(
-    weights: Mapping[str, torch.Tensor], model: str, precision: str, directory: Path, fingerprint: str, chat_template: str | None = None
+    weights: Mapping[str, torch.Tensor],
+    model: str,
+    precision: str,
+    directory: Path,
+    fingerprint: str,
+    chat_template: str | None = None,
+    card: str | None = None,
 ) -> None:
-    """Write `weights` (names of named_parameters(), a tied one once) as a model of the same kind as `model`.
+    """Write `weights` (names of named_parameters(), a tied one once) as a model of the same kind as `model`, with its model card.
 
     `chat_template` is the file with the template of a model that has none: the student needs it, and stops where it was taught to.
     """
@@ -47,6 +53,8 @@ def export(
     if chat_template is not None:
         shutil.copyfile(chat_template, temporary / "chat_template.jinja")
     _stop_at_the_end_token(temporary)
+    if card is not None:
+        (temporary / "README.md").write_text(card, encoding="utf-8")
     parts = [path for path in temporary.rglob("*") if path.is_file()]
     write_manifest(temporary, fingerprint, parts, {"precision": precision})
     shutil.rmtree(directory, ignore_errors=True)

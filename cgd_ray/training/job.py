@@ -23,6 +23,10 @@ class TrainJob:
     """File that receives one JSON line per step."""
     export_to: str
     """Directory that the trained model is published as."""
+    validation: str | None = None
+    """Directory with the packed held-out examples; set when the settings ask for validation."""
+    about: dict[str, str] = field(default_factory=dict)
+    """Where the data come from, for the model card: what and its name."""
     chat_template: str | None = None
     """File with the chat template of a model that has none of its own."""
     environment: dict[str, str] = field(default_factory=dict)

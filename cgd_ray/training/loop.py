@@ -6,6 +6,7 @@ step for the log. How to use: `run_training(job, report)` in every process of an
 
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +21,20 @@ from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
 from cgd_ray.training.export import export
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import MetricsLog
+from cgd_ray.training.metrics import MetricsLog, read_metrics
+from cgd_ray.training.model_card import model_card
+from cgd_ray.training.saving import Saver
+from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
+from cgd_ray.training.timing import StepTimer
+from cgd_ray.training.trackers import start_trackers
+from cgd_ray.training.validation import Validation
 from cgd_ray.training.zero import ZeroEngine, use_accelerator
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[dict[str, float], Path], None]
-"""Called by all ranks after a checkpoint: the last step's metrics and the checkpoint's directory."""
+Metrics = dict[str, float]
+Report = Callable[[Metrics, Path], None]
+"""Called by all ranks once a checkpoint is complete: the metrics of its step and its directory."""
 
 MAX_NAMED_RECORDS = 8  # in the message about a loss that is no number
 
@@ -42,27 +50,74 @@ class Rank:
     engine: ZeroEngine
     rank: int
     fingerprint: str
+    saver: Saver
+    validation: Validation | None
 
 
 def run_training(job: TrainJob, report: Report) -> None:
     """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this."""
     state = build_rank(job)
     step = restore(state)
-    log = MetricsLog(Path(job.metrics), step) if state.rank == 0 else None
+    log = _open_log(state, step) if state.rank == 0 else None
+    saving: Metrics | None = None  # of the step whose checkpoint is being written
     while step < state.plan.num_steps:
         metrics, problem = train_step(state, step)
         if problem is not None:
+            finish_save(state, saving, report)
             if log is not None:
                 write_json(job.stopped_file, {"step": step + 1, "problem": problem})
+                log.close()
             return
         step += 1
+        if state.validation is not None and is_validated(step, state):
+            metrics |= {"validation/loss": state.validation.loss(state.engine, state.rank)}
         if log is not None:
             log.write(metrics)
-        if step == state.plan.num_steps or (state.training.checkpoint_every_steps and step % state.training.checkpoint_every_steps == 0):
-            report(metrics, save(state, step))
+        if is_saved(step, state):
+            finish_save(state, saving, report)
+            start_save(state, metrics)
+            saving = metrics
+    finish_save(state, saving, report)
+    if log is not None:
+        log.close()
+    export_student(state)
+
+
+def _open_log(state: Rank, step: int) -> MetricsLog:
+    metrics = Path(state.job.metrics)
+    return MetricsLog(metrics, step, start_trackers(state.training.trackers, metrics.parent, state.fingerprint, step))
+
+
+def is_saved(step: int, state: Rank) -> bool:
+    """Whether a checkpoint follows this step, counted from 1."""
+    every = state.training.checkpoint_every_steps
+    return step == state.plan.num_steps or (every is not None and step % every == 0)
+
+
+def is_validated(step: int, state: Rank) -> bool:
+    """Whether the held-out loss is measured after this step, counted from 1."""
+    validation = state.training.validation
+    assert validation is not None, "asked only when there are held-out rows"
+    is_candidate = state.training.export == "best" and is_saved(step, state)
+    return step == state.plan.num_steps or step % validation.every_steps == 0 or is_candidate
+
+
+def export_student(state: Rank) -> None:
+    """Publish the trained student: the last weights, or those of the best checkpoint. A collective."""
+    step = state.plan.num_steps
+    if state.training.export == "best":
+        chosen = [checkpoints.best(Path(state.job.checkpoints), state.fingerprint) if state.rank == 0 else None]
+        dist.broadcast_object_list(chosen)
+        best = chosen[0]
+        assert best is not None, "rank 0 has chosen for all"
+        if best.step != step:
+            step = best.step
+            state.engine.load(best.directory, step)
     weights = state.engine.whole_weights()
     if weights is not None:
-        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template)
+        job = state.job
+        card = model_card(job, state.fingerprint, step, read_metrics(Path(job.metrics)))
+        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template, card)
     dist.barrier()
 
 
@@ -73,6 +128,9 @@ def build_rank(job: TrainJob) -> Rank:
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
     packed = Path(job.packed)
+    fingerprint = checkpoints.fingerprint(training, job.model, packed)
+    attempt = [secrets.token_hex(4)]
+    dist.broadcast_object_list(attempt)
     return Rank(
         job=job,
         training=training,
@@ -80,7 +138,9 @@ def build_rank(job: TrainJob) -> Rank:
         rows=PackedRows(packed),
         engine=ZeroEngine(training, job.model, dist.get_world_size()),
         rank=dist.get_rank(),
-        fingerprint=checkpoints.fingerprint(training, job.model, packed),
+        fingerprint=fingerprint,
+        saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), dist.get_world_size(), training.keep_checkpoints),
+        validation=None if job.validation is None else Validation(training, Path(job.validation), dist.get_world_size()),
     )
 
 
@@ -88,8 +148,10 @@ def restore(state: Rank) -> int:
     """Load the newest good checkpoint; returns the number of steps that are done. Rank 0 chooses for all."""
     choice: list[checkpoints.Saved | ValueError | None] = [None]
     if state.rank == 0:
+        directory = Path(state.job.checkpoints)
+        checkpoints.remove_leftovers(directory)
         try:
-            choice = [checkpoints.newest(Path(state.job.checkpoints), state.fingerprint, dist.get_world_size(), state.training.zero_stage)]
+            choice = [checkpoints.newest(directory, state.fingerprint)]
         except ValueError as error:
             choice = [error]
     dist.broadcast_object_list(choice)
@@ -97,48 +159,55 @@ def restore(state: Rank) -> int:
         raise choice[0]
     if choice[0] is None:
         return 0
-    state.engine.load(choice[0].directory)
+    state.engine.load(choice[0].directory, choice[0].step)
     logger.info("resumed after step %d from %s", choice[0].step, choice[0].directory)
     return choice[0].step
 
 
-def save(state: Rank, step: int) -> Path:
-    """Write a checkpoint, declare it complete and remove old ones; returns its directory. A collective."""
-    directory = checkpoints.directory_of(Path(state.job.checkpoints), step)
-    if state.rank == 0:
-        checkpoints.make_room(directory)
-    dist.barrier()
-    state.engine.save(directory)
-    dist.barrier()
-    if state.rank == 0:
-        checkpoints.publish(directory, step, state.fingerprint, dist.get_world_size(), state.training.zero_stage)
-        checkpoints.prune(directory.parent, step)
-    dist.barrier()
-    return directory
+def start_save(state: Rank, metrics: Metrics) -> None:
+    """Copy this rank's share of the state and begin to write it; the training may go on meanwhile."""
+    details = {
+        "step": int(metrics["train/step"]),
+        "world_size": state.plan.world_size,
+        "zero_stage": state.training.zero_stage,
+        "validation_loss": metrics.get("validation/loss"),
+    }
+    state.saver.start(state.engine.snapshot(), details)
 
 
-def train_step(state: Rank, step: int) -> tuple[dict[str, float], str | None]:
+def finish_save(state: Rank, metrics: Metrics | None, report: Report) -> None:
+    """Wait until the checkpoint of the step with these metrics is complete, if one is being written, and report it. A collective."""
+    if metrics is None:
+        return
+    state.saver.finish()
+    dist.barrier()  # rank 0 has published it
+    report(metrics, checkpoints.directory_of(Path(state.job.checkpoints), int(metrics["train/step"])))
+
+
+def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
     """One optimizer step over the global batch; returns its metrics, and what is wrong when the numbers are no longer finite."""
     started = time.perf_counter()
-    plan, engine = state.plan, state.engine
+    plan, engine, timer = state.plan, state.engine, StepTimer(state.engine.device)
+    torch.manual_seed((state.training.seed * plan.num_steps + step) * plan.world_size + state.rank)  # what is dropped outlives a resume
     learning_rate = learning_rate_at(step, plan.num_steps, state.training)
     global_targets = int(plan.targets_SG[step].sum())
-    data_s = 0.0
     # W world size, M micro-batches: every rank fills its own places, so the sum over ranks also tells where a loss went wrong.
     losses_WM = torch.zeros(plan.world_size, plan.num_micro_batches, device=engine.device)
     for micro, (rows, num_chunks) in enumerate(zip(plan.micro_batches(step, state.rank), plan.num_chunks(step), strict=True)):
-        asked = time.perf_counter()
-        inputs = state.rows.batch(rows).to(engine.device)
-        data_s += time.perf_counter() - asked
-        losses_WM[state.rank, micro] = engine.accumulate({**inputs, "num_chunks": num_chunks}, global_targets)
-        engine.end_micro_batch(learning_rate)
+        with timer.phase("data"):
+            inputs = state.rows.batch(rows).to(engine.device)
+        with timer.phase("forward"):
+            loss_sum = engine.forward({**inputs, "num_chunks": num_chunks})
+        with timer.phase("backward"):
+            engine.backward(loss_sum, global_targets)
+        with timer.phase("optimizer"):
+            engine.end_micro_batch(learning_rate)
+        losses_WM[state.rank, micro] = loss_sum.detach()
     dist.all_reduce(losses_WM)
     loss, grad_norm = losses_WM.sum().item() / global_targets, engine.grad_norm()
     problem = None
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         problem = _describe(state, step, loss, grad_norm, losses_WM)
-    seconds = time.perf_counter() - started
-    tokens = int(plan.tokens_SG[step].sum())
     metrics = {
         "train/step": step + 1,
         "train/num_steps": plan.num_steps,
@@ -146,13 +215,29 @@ def train_step(state: Rank, step: int) -> tuple[dict[str, float], str | None]:
         "train/loss": loss,
         "train/grad_norm": grad_norm,
         "train/learning_rate": learning_rate,
-        "train/tokens": tokens,
-        "train/target_tokens": global_targets,
-        "train/tokens_per_s": tokens / seconds,
-        "time/step_s": seconds,
-        "time/data_s": data_s,
+        "train/world_size": plan.world_size,
+        **{f"time/{phase}_s": seconds for phase, seconds in timer.seconds().items()},
+        **_throughput(state, step, time.perf_counter() - started),
     }
     return metrics, problem
+
+
+def _throughput(state: Rank, step: int, seconds: float) -> Metrics:
+    """What the step has done in this time; communication and MFU only where they can be told."""
+    plan, engine = state.plan, state.engine
+    tokens, targets = int(plan.tokens_SG[step].sum()), int(plan.targets_SG[step].sum())
+    peak, communication_s = peak_flops(engine.device), engine.communication_s()
+    flops = model_flops(engine.model_size, tokens, int(plan.squares_SG[step].sum()))
+    return {
+        "train/tokens": tokens,
+        "train/target_tokens": targets,
+        "train/tokens_per_s": tokens / seconds,
+        "train/target_tokens_per_s": targets / seconds,
+        **({} if peak is None else {"train/mfu": flops / seconds / (plan.world_size * peak)}),
+        "time/step_s": seconds,
+        **({} if communication_s is None else {"time/communication_s": communication_s}),
+        "memory/peak_gib": peak_memory_gib(engine.device),
+    }
 
 
 def learning_rate_at(step: int, num_steps: int, training: TrainingConfig) -> float:

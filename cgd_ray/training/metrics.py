@@ -5,17 +5,19 @@ Rank 0 writes it (`MetricsLog`), the driver follows it (`MetricsTail`), reports 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cgd_ray.rundir import atomic_write
+from cgd_ray.training.trackers import Tracker
 
 
 class MetricsLog:
     """The writer."""
 
-    def __init__(self, path: Path, steps_done: int) -> None:
-        """Drop lines of steps after the checkpoint that the training resumes from: they will be taken again."""
+    def __init__(self, path: Path, steps_done: int, trackers: Sequence[Tracker] = ()) -> None:
+        """Drop lines of steps after the checkpoint that the training resumes from: they will be taken again. Trackers get each line too."""
+        self._trackers = trackers
         kept = [line for line in read_metrics(path) if line["train/step"] <= steps_done]
         with atomic_write(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -25,10 +27,14 @@ class MetricsLog:
         """Append one step."""
         self._stream.write(json.dumps(metrics) + "\n")
         self._stream.flush()
+        for tracker in self._trackers:
+            tracker.log(metrics, int(metrics["train/step"]))
 
     def close(self) -> None:
         """Finish writing."""
         self._stream.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class MetricsTail:

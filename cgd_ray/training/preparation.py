@@ -1,7 +1,8 @@
 """Selected records -> the examples that a training takes, one after the other, with a count of everything that is not taken and why.
 
-The training, the exporters and `cgd inspect` all go through here, so they see the same examples. Records are looked at in their own
-order when all are wanted, in the seeded order when a budget or a mix of verdicts takes some; tokenisation stops when the budget is full.
+The training, the exporters and `cgd inspect` all go through here, so they see the same examples. Held-out problems leave before all else:
+neither side's critiques, mix or budget know of the other. Records are looked at in their own order when all are wanted, in the seeded
+order when a budget or a mix of verdicts takes some; tokenisation stops when the budget is full.
 How to use: `preparation = Preparation(training, chat, prompts, run.selected)` or `prepare(config)`, iterate over it, then
 `preparation.report()`.
 """
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,14 @@ from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.training.arms import REQUIRED_COLUMNS, ArmExample, check_columns
 from cgd_ray.training.critiques import CRITIQUES
 from cgd_ray.training.fitting import fit
+from cgd_ray.training.held_out import is_held_out
 from cgd_ray.training.mixture import arms_of, assign_arms, interleave, seeded_order
 
 ROWS_PER_BATCH = 1024  # turned into Python objects at once
+
+Side = Literal["training", "validation"]
+LEFT_TO_THE_OTHER: dict[Side, str] = {"training": "held_out", "validation": "trained_on"}
+"""What a record of the other side counts as."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +55,27 @@ class Prepared:
 
 
 class Preparation:
-    """Iterates once over the examples; the counts are complete when the iteration is.
+    """Iterates once over the examples of one side; the counts are complete when the iteration is.
 
-    Raises ValueError when the records lack a column of an arm, or when their critiques cannot be shuffled.
+    Budgets are the training's: all that is held out is validated on. Raises ValueError when the records lack a column of an arm, or when
+    their critiques cannot be shuffled.
     """
 
-    def __init__(self, training: TrainingConfig, chat: Chat, prompts: Prompts, selected: Path) -> None:
+    def __init__(self, training: TrainingConfig, chat: Chat, prompts: Prompts, selected: Path, side: Side = "training") -> None:
+        if side == "validation":
+            training = training.model_copy(update={"max_examples": None, "max_target_tokens": None})
         self.chat = chat
         self._training, self._prompts = training, prompts
-        records = _read_records(training, selected)
+        kept = _read_records(training, selected)
+        records = _side_of(kept, training, side)
         if training.critiques in CRITIQUES:
-            records = _with_other_critiques(records, training, prompts)
+            records = _with_other_critiques(records, training, prompts, side)
         self._records = records
-        self.num_records = records.num_rows
+        self.num_records = kept.num_rows
         self.num_seen = self.num_examples = self.target_tokens = self.num_shortened = 0
         self.dropped: Counter[str] = Counter()
+        if num_left := kept.num_rows - records.num_rows:
+            self.dropped[LEFT_TO_THE_OTHER[side]] = num_left
         self._arms: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
 
@@ -98,7 +110,7 @@ class Preparation:
         """Examples in the order in which they are wanted, with the verdicts that are wanted."""
         training, mix = self._training, self._training.verdict_mix
         if mix is None and training.max_examples is None and training.max_target_tokens is None:
-            return self._made(np.arange(self.num_records))
+            return self._made(np.arange(self._records.num_rows))
         order = seeded_order(self._records["record_id"].to_pylist(), training.seed)
         if mix is None:
             return self._made(order)
@@ -167,9 +179,21 @@ def _read_records(training: TrainingConfig, selected: Path) -> pa.Table:
     return table.append_column("arm", pa.array(assign_arms(training, table["record_id"].to_pylist()), pa.large_string()))
 
 
-def _with_other_critiques(records: pa.Table, training: TrainingConfig, prompts: Prompts) -> pa.Table:
+def _side_of(records: pa.Table, training: TrainingConfig, side: Side) -> pa.Table:
+    """The records whose problems are on this side of the split."""
+    fraction = 0.0 if training.validation is None else training.validation.fraction
+    wanted = [is_held_out(name, fraction) == (side == "validation") for name in records["problem_id"].to_pylist()]
+    return records.filter(pa.array(wanted, pa.bool_()))
+
+
+def _with_other_critiques(records: pa.Table, training: TrainingConfig, prompts: Prompts, side: Side) -> pa.Table:
     """Other critiques for the records of the arm cgd; other arms keep their own."""
-    others = CRITIQUES[training.critiques](records, prompts, training.seed)
+    try:
+        others = CRITIQUES[training.critiques](records, prompts, training.seed)
+    except ValueError as error:
+        if side == "training":
+            raise
+        raise ValueError(f"among the held-out records: {error}, or raise training.validation.fraction") from None
     critiques = pc.if_else(pc.equal(records["arm"], "cgd"), others, records["critique"])
     return records.set_column(records.column_names.index("critique"), "critique", critiques)
 

@@ -1,4 +1,7 @@
-"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told of the progress at every checkpoint.
+"""One Ray Train worker: sets its process up, then runs the training loop; Ray is told the metrics of every checkpoint.
+
+The checkpoints themselves stay this project's own, found by their manifests (checkpoints.py): Ray would restart from the last one that it
+was told of, without looking at its bytes, and refuses to start when one of those is gone.
 
 Heavy modules are imported after the environment is set, since several of them read it once.
 Used by driver.py as `TorchTrainer(train_loop, train_loop_config=asdict(job))`.
@@ -20,8 +23,6 @@ def train_loop(config: dict[str, Any]) -> None:
     from cgd_ray.training.loop import run_training
 
     def report(metrics: dict[str, float], checkpoint: Path) -> None:
-        # The checkpoint is on shared storage already, and found by its manifest (checkpoints.py): Ray refuses to start when one of those
-        # that it was told of is gone.
         ray.train.report(metrics)
 
     run_training(job, report)

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO: the settings, the engine, its checkpoints and its whole weights; the only file that knows deepspeed.
+"""DeepSpeed ZeRO: the settings, the engine, its state and its whole weights; the only file that imports deepspeed.
 
 Stages 0 to 3 train the same numbers; what differs is which of optimizer state, gradients and parameters each rank holds a share of.
 How to use: `engine = build_engine(training, model_path, world_size); engine.step(losses, learning_rate)`.
@@ -7,17 +7,22 @@ How to use: `engine = build_engine(training, model_path, world_size); engine.ste
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.training import zero_state
+from cgd_ray.training.lora import add_adapters, exported_weights
+from cgd_ray.training.shards import Shards
+from cgd_ray.training.throughput import ModelSize
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-STATE = "state"  # DeepSpeed's tag: the folder inside a checkpoint that holds its files
 LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
 
 
@@ -32,15 +37,19 @@ def use_accelerator(use_gpu: bool) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def settings(training: TrainingConfig, world_size: int, num_parameters: int, hidden_size: int) -> dict[str, Any]:
+def settings(training: TrainingConfig, world_size: int, size: ModelSize) -> dict[str, Any]:
     """DeepSpeed's own configuration."""
     half = training.precision == "bf16"
     stage = training.zero_stage
     zero: dict[str, Any] = {"stage": stage}
     if stage > 0:
-        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, num_parameters), "overlap_comm": training.use_gpu}
+        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, size.num_parameters), "overlap_comm": training.use_gpu}
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    if training.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
     if stage == 3:
-        zero["stage3_param_persistence_threshold"] = 10 * hidden_size  # norms and the like stay whole
+        zero["stage3_param_persistence_threshold"] = 10 * size.hidden_size  # norms and the like stay whole
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
@@ -49,6 +58,9 @@ def settings(training: TrainingConfig, world_size: int, num_parameters: int, hid
         # Micro-batches add up in fp32, or small gradients vanish; DeepSpeed knows this for ZeRO only.
         "data_types": {"grad_accum_dtype": "fp32"} if half and stage > 0 else {},
         "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # AdamW's fused implementation is torch's own on CPUs too
+        # Timing a collective makes it blocking, which on a CPU it is anyway, but for ZeRO-3's.
+        "comms_logger": {"enabled": not training.use_gpu and stage < 3, "prof_all": True, "verbose": False},
         "steps_per_print": None,
     }
 
@@ -66,18 +78,27 @@ class ZeroEngine:
         self._world_size = world_size
         self._plain_norm: torch.Tensor | None = None
         causal_lm = _load_sharded(training, model) if training.zero_stage == 3 else load_model(training, model)
+        if training.lora is not None:
+            add_adapters(causal_lm, training.lora, training.seed)
         if training.activation_checkpointing:
             causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
         self._optimizer = _adamw(training, causal_lm)
+        shape = causal_lm.config.get_text_config()
+        self.model_size = ModelSize(
+            num_parameters=_num_parameters(causal_lm), num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size
+        )
         self._engine, *_ = deepspeed.initialize(
             model=TargetLoss(causal_lm),
             optimizer=self._optimizer,
-            config=settings(training, world_size, _num_parameters(causal_lm), causal_lm.config.get_text_config().hidden_size),
+            config=settings(training, world_size, self.model_size),
             dist_init_required=False,
         )
         # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
         self._optimizer.state.clear()
+        trained = {name: parameter for name, parameter in causal_lm.named_parameters() if parameter.requires_grad}
+        self._state = zero_state.ZeroState(_layout(training), self._engine.optimizer, self._optimizer, trained)
         self._engine.train()
+        self.communication_s()  # what setting up has taken is no step's
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +111,26 @@ class ZeroEngine:
         """The model inside."""
         return self._engine.module.causal_lm
 
-    def accumulate(self, inputs: dict[str, Any], global_targets: int) -> torch.Tensor:
-        """Forward and backward of one micro-batch; returns its summed loss, detached.
+    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The summed loss of one micro-batch."""
+        loss_sum: torch.Tensor = self._engine(**inputs)
+        return loss_sum
+
+    def backward(self, loss_sum: torch.Tensor, global_targets: int) -> None:
+        """Add the micro-batch's gradient.
 
         The step's gradient is that of the mean over all global_targets of the global batch, so each sum is divided by that number, and
         multiplied by the world size because DeepSpeed averages over ranks.
         """
-        loss_sum = self._engine(**inputs)
         self._engine.backward(loss_sum * (self._world_size / global_targets), scale_wrt_gas=False)
-        return loss_sum.detach()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While this lasts, forward() leaves no trace."""
+        self._engine.eval()
+        with torch.no_grad():
+            yield
+        self._engine.train()
 
     def end_micro_batch(self, learning_rate: float) -> None:
         """Count the micro-batch; after the last one of a step, clip and update at this rate."""
@@ -114,15 +146,24 @@ class ZeroEngine:
         assert norm is not None, "no step has been taken"
         return float(norm)
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's share of the training state; a collective."""
-        self._engine.save_checkpoint(str(directory), tag=STATE, save_latest=False)
+    def communication_s(self) -> float | None:
+        """Seconds that DeepSpeed's collectives took since the last call, as part of backward and optimizer; None where they overlap."""
+        from deepspeed.comm import comm
 
-    def load(self, directory: Path) -> None:
-        """Restore what save wrote, at the same world size; a collective. The files are pickles: verify their hashes first."""
-        path, _ = self._engine.load_checkpoint(str(directory), tag=STATE)
-        if path is None:
-            raise ValueError(f"checkpoint {directory} holds no state that DeepSpeed can load; remove it to resume from the one before")
+        if not comm.comms_logger.enabled:
+            return None
+        # The logger's own latencies add up from call to call; its timers can be read and set back.
+        seconds: float = sum(comm.timers(operation).elapsed(reset=True) for operation in comm.comms_logger.comms_dict) / 1000
+        comm.comms_logger.comms_dict.clear()
+        return seconds
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies on the CPU of this rank's share of the training state, for saving.Saver."""
+        return self._state.snapshot()
+
+    def load(self, directory: Path, step: int) -> None:
+        """Restore the checkpoint in `directory`, made after `step` steps by any number of workers and ZeRO stage; a collective."""
+        self._state.load(Shards(directory), step)
 
     def whole_weights(self) -> dict[str, torch.Tensor] | None:
         """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""
@@ -130,10 +171,10 @@ class ZeroEngine:
 
         is_first = torch.distributed.get_rank() == 0
         weights: dict[str, torch.Tensor] = {}
-        for name, parameter in self.causal_lm.named_parameters():  # names a tied parameter once
-            with zero.GatheredParameters(parameter, enabled=hasattr(parameter, "ds_id")):
+        for item in exported_weights(self.causal_lm):
+            with zero.GatheredParameters(item.parameters, enabled=hasattr(item.parameters[0], "ds_id")):
                 if is_first:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+                    weights[item.name] = item.value().to("cpu", copy=True)
         saved = self.causal_lm.state_dict().keys()  # leaves out buffers that are recomputed, such as rotary frequencies
         weights |= {name: buffer.to("cpu", copy=True) for name, buffer in self.causal_lm.named_buffers() if name in saved}
         return weights if is_first else None
@@ -142,6 +183,13 @@ class ZeroEngine:
 def _is_plain(training: TrainingConfig) -> bool:
     """Whether DeepSpeed leaves the optimizer as it is; it then clips without telling the norm, so that is done here."""
     return training.zero_stage == 0 and training.precision == "fp32"
+
+
+def _layout(training: TrainingConfig) -> zero_state.Layout:
+    """How DeepSpeed wraps AdamW for this stage and precision."""
+    if training.zero_stage == 0:
+        return zero_state.PARAMETERS if _is_plain(training) else zero_state.COPIES
+    return zero_state.SHARDS if training.zero_stage == 3 else zero_state.PARTITIONS
 
 
 def load_model(training: TrainingConfig, model: str) -> Any:

@@ -224,7 +224,7 @@ def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(tr
     assert whole_checkpoints(job) == ["step-00000028", "step-00000030"]
 
     # Another start, with the newest checkpoint damaged: the last steps are taken again, by a driver that knows nothing of the first.
-    state = max((Path(job.checkpoints) / "step-00000030").rglob("*.pt"))
+    state = max((Path(job.checkpoints) / "step-00000030").glob("*.safetensors"))
     state.write_bytes(bytes(state.stat().st_size))
     assert train_on_ray(trained, job)["steps"] == 30
     assert_same_training(trained, "killed", "long")

@@ -171,7 +171,10 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     placement = {f"{role}.placement.{name}" for role in ("student", "teacher") for name in PlacementConfig.model_fields}
     limits = {f"{role}.{name}" for role in ("student", "teacher") for name in ("request_timeout_s", "stall_timeout_s")}
     generation = {f"generation.{name}" for name in ("rows_per_block", "batch_size", "max_failed_fraction", "reuse")}
-    training = {f"training.{name}" for name in ("cpus_per_worker", "checkpoint_every_steps", "max_failures")}
+    workers = ("num_workers", "cpus_per_worker", "use_gpu", "zero_stage", "micro_batch_size", "offload", "max_failures")
+    memory = ("logits_chunk_tokens", "activation_checkpointing")
+    kept = ("checkpoint_every_steps", "keep_checkpoints", "trackers")
+    training = {f"training.{name}" for name in (*workers, *memory, *kept)}
     assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *limits, *generation, *training}
 
 

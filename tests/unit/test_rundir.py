@@ -120,14 +120,14 @@ def test_a_claimed_directory_takes_its_own_config_and_changes_of_where_it_execut
     assert not run.config.exists()  # a check claims nothing
     run.claim(config)
     run.check(config)
-    run.check(make_config(run.root, prompts=str(words), generation={"rows_per_block": 3}, cluster={"num_cpus": 64}))
+    run.check(make_config(run.root, prompts=str(words), generation={"rows_per_block": 3}, training={"zero_stage": 3}))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"generation": {"num_samples": 2}}, "config generation.num_samples was 1 and is 2; choose another run_dir"),
-        ({"training": {"seed": 1, "zero_stage": 3}}, "config training.zero_stage was 2 and is 3 and 1 more; choose"),
+        ({"training": {"seed": 1, "num_epochs": 3}}, "config training.num_epochs was 1 and is 3 and 1 more; choose"),
     ],
 )
 def test_another_config_is_refused_with_both_values(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:

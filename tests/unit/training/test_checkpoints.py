@@ -1,31 +1,32 @@
 """Checkpoints: the newest one that is whole, undamaged and of this very training is taken; anything else is skipped or refused."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.checkpoints import NO_EFFECT, directory_of, fingerprint, make_room, newest, prune, publish
+from cgd_ray.rundir import file_sha256
+from cgd_ray.training.checkpoints import NO_EFFECT, best, directory_of, fingerprint, newest, prune, publish, remove_leftovers
 from tests.builders import packed_examples, random_examples, tiny_model
+
+STATE = "rank-00000.safetensors"
 
 
 def write_state(checkpoints: Path, step: int, content: bytes = b"state") -> Path:
-    directory = directory_of(checkpoints, step)
-    make_room(directory)
-    (directory / "state").mkdir()
-    (directory / "state" / "rank0.pt").write_bytes(content)
+    directory = checkpoints / f".step-{step:08d}.attempt.tmp"
+    directory.mkdir(parents=True)
+    (directory / STATE).write_bytes(content)
     return directory
 
 
-def save(checkpoints: Path, step: int, name: str = "mine", world_size: int = 2, zero_stage: int = 2) -> Path:
-    directory = write_state(checkpoints, step)
-    publish(directory, step, name, world_size, zero_stage)
-    return directory
+def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: float | None = None) -> Path:
+    written = write_state(checkpoints, step)
+    entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
+    return publish(written, checkpoints, name, [entry], {"step": step, "validation_loss": validation_loss})
 
 
 def newest_step(checkpoints: Path) -> int | None:
-    found = newest(checkpoints, "mine", world_size=2, zero_stage=2)
+    found = newest(checkpoints, "mine")
     return None if found is None else found.step
 
 
@@ -33,74 +34,67 @@ def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
     assert newest_step(tmp_path) is None
     for step in (9, 10, 100):
         directory = save(tmp_path, step)
-    found = newest(tmp_path, "mine", world_size=2, zero_stage=2)
+    found = newest(tmp_path, "mine")
     assert found is not None
     assert (found.step, found.directory) == (100, directory)
 
 
-def test_a_torn_newest_falls_back_to_the_one_before(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_no_checkpoint_and_can_be_removed(tmp_path: Path) -> None:
     save(tmp_path, 5)
-    write_state(tmp_path, 10)  # the writer died before it could publish
+    torn = write_state(tmp_path, 10)
+    assert newest_step(tmp_path) == 5
+    remove_leftovers(tmp_path)
+    assert not torn.exists()
     assert newest_step(tmp_path) == 5
 
 
 def test_a_damaged_byte_falls_back_to_the_one_before(tmp_path: Path) -> None:
     save(tmp_path, 5)
-    (save(tmp_path, 10) / "state" / "rank0.pt").write_bytes(b"stale")  # of the same size
+    (save(tmp_path, 10) / STATE).write_bytes(b"stale")  # of the same size
     assert newest_step(tmp_path) == 5
 
 
 def test_a_shortened_or_missing_file_falls_back_to_the_one_before(tmp_path: Path) -> None:
     save(tmp_path, 5)
-    (save(tmp_path, 10) / "state" / "rank0.pt").write_bytes(b"sta")
-    (save(tmp_path, 15) / "state" / "rank0.pt").unlink()
+    (save(tmp_path, 10) / STATE).write_bytes(b"sta")
+    (save(tmp_path, 15) / STATE).unlink()
+    (save(tmp_path, 20) / "manifest.json").unlink()
     assert newest_step(tmp_path) == 5
 
 
 def test_no_checkpoint_is_taken_when_all_are_damaged(tmp_path: Path) -> None:
-    (save(tmp_path, 5) / "state" / "rank0.pt").write_bytes(b"stale")
+    (save(tmp_path, 5) / STATE).write_bytes(b"stale")
     assert newest_step(tmp_path) is None
 
 
-def test_saving_a_step_again_leaves_nothing_of_the_torn_one(tmp_path: Path) -> None:
-    (write_state(tmp_path, 5) / "state" / "rank1.pt").write_bytes(b"torn")
-    directory = save(tmp_path, 5)
-    assert [path.name for path in (directory / "state").iterdir()] == ["rank0.pt"]
+def test_saving_a_step_again_leaves_nothing_of_the_damaged_one(tmp_path: Path) -> None:
+    (save(tmp_path, 5) / "more").write_bytes(b"stale")
+    assert [path.name for path in sorted(save(tmp_path, 5).iterdir())] == ["manifest.json", STATE]
     assert newest_step(tmp_path) == 5
 
 
-def test_two_complete_checkpoints_are_kept_and_whatever_else_there_is_goes(tmp_path: Path) -> None:
-    for step in (1, 2, 3, 5):
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
         save(tmp_path, step)
-        prune(tmp_path, step)
-    assert sorted(tmp_path.iterdir()) == [directory_of(tmp_path, step) for step in (3, 5)]
-    write_state(tmp_path, 6)  # torn
-    (save(tmp_path, 9) / "state" / "rank0.pt").write_bytes(b"stale")
-    save(tmp_path, 7)  # resumed from 5
-    prune(tmp_path, 7)
-    assert sorted(tmp_path.iterdir()) == [directory_of(tmp_path, step) for step in (5, 7)]
+    prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
 
 
-def test_a_step_that_is_saved_again_stays_beside_the_one_before(tmp_path: Path) -> None:
-    for step in (2, 4, 4, 6):
-        save(tmp_path, step)
-        prune(tmp_path, step)
-    assert sorted(tmp_path.iterdir()) == [directory_of(tmp_path, step) for step in (4, 6)]
+def test_the_one_with_the_least_held_out_loss_is_kept_besides_and_found(tmp_path: Path) -> None:
+    for step, loss in enumerate([0.9, 0.5, 0.7, None], start=1):
+        save(tmp_path, step, validation_loss=loss)
+        prune(tmp_path, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+    assert best(tmp_path, "mine").step == 2
+    (tmp_path / "step-00000002" / STATE).write_bytes(b"stale")
+    with pytest.raises(ValueError, match="no undamaged checkpoint with a held-out loss"):
+        best(tmp_path, "mine")
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        ({"name": "theirs"}, "made from other data, model or settings .fingerprint theirs, this training's is mine.*to train anew"),
-        ({"world_size": 4}, "made with training.num_workers=4, now it is 2"),
-        ({"zero_stage": 3}, "made with training.zero_stage=3, now it is 2"),
-    ],
-    ids=["fingerprint", "world_size", "zero_stage"],
-)
-def test_a_checkpoint_of_another_training_is_refused_and_not_skipped(tmp_path: Path, other: dict[str, Any], message: str) -> None:
+def test_a_checkpoint_of_another_training_is_refused_and_not_skipped(tmp_path: Path) -> None:
     save(tmp_path, 5)
-    save(tmp_path, 10, **other)
-    with pytest.raises(ValueError, match=message):
+    save(tmp_path, 10, name="theirs")
+    with pytest.raises(ValueError, match=r"other data, model or settings \(fingerprint theirs, this training's is mine\).*to train anew"):
         newest_step(tmp_path)
 
 
@@ -112,6 +106,23 @@ def test_the_fingerprint_follows_settings_data_and_model_and_not_where_it_runs(t
     assert fingerprint(training.model_copy(update={"learning_rate": 1e-3}), str(model), packed) != mine
     assert fingerprint(training, str(model), other_packed) != mine
     assert fingerprint(training, str(tiny_model(tmp_path / "larger", num_hidden_layers=3)), packed) != mine
-    elsewhere = {"num_workers": 8, "cpus_per_worker": 4.0, "max_failures": 9, "checkpoint_every_steps": 7, "use_gpu": True, "zero_stage": 3}
+    elsewhere = {
+        "num_workers": (2, 8),
+        "cpus_per_worker": 4.0,
+        "use_gpu": True,
+        "zero_stage": 3,
+        "micro_batch_size": 2,
+        "logits_chunk_tokens": 7,
+        "activation_checkpointing": True,
+        "checkpoint_every_steps": 7,
+        "keep_checkpoints": 3,
+        "max_failures": 9,
+        "offload": "parameters",
+        "trackers": ("wandb",),
+    }
     assert elsewhere.keys() == set(NO_EFFECT)
     assert fingerprint(training.model_copy(update=elsewhere), str(model), packed) == mine
+
+
+def test_a_checkpoints_name_sorts_by_step() -> None:
+    assert directory_of(Path("c"), 9).name < directory_of(Path("c"), 10).name < directory_of(Path("c"), 10**7).name

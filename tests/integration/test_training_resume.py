@@ -1,0 +1,79 @@
+"""A training goes on from its newest checkpoint, exactly, with any number of workers and any ZeRO stage."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cgd_ray.rundir import read_manifest
+from tests.distributed import run_ranks
+from tests.trainings import NUM_STEPS, Trainings, train_all, train_interrupted
+
+RESUMED_AFTER = 2  # of 6 steps
+ROUNDING = {"fp32": 1e-5, "bf16": 1e-3}  # what another order of floating-point sums may change, relative; the promise is 1e-3
+SAVING = {"checkpoint_every_steps": RESUMED_AFTER, "keep_checkpoints": 9}
+
+# One for each way in which DeepSpeed keeps the training state.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "fp32-zero0": {"zero_stage": 0},
+    "fp32-zero2": {"zero_stage": 2},
+    "fp32-zero3": {"zero_stage": 3},
+    "bf16-zero0": {"zero_stage": 0, "precision": "bf16"},
+    "bf16-zero1": {"zero_stage": 1, "precision": "bf16"},
+    "bf16-zero3": {"zero_stage": 3, "precision": "bf16"},
+}
+GROWN = {"one-to-two": 2, "one-to-two-and-zero3": 3}  # begun by one worker with ZeRO 2, ended by two with this stage
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    """Every layout uninterrupted, resumed by two workers, and resumed by one; and some that one worker began."""
+    trainings = Trainings.make(tmp_path_factory.mktemp("resume"))
+    root = trainings.root
+    begun = [trainings.job(f"{name}-same", **settings, **SAVING) for name, settings in LAYOUTS.items()]
+    run_ranks(2, root / "begin-two", train_interrupted, begun, RESUMED_AFTER)
+    run_ranks(1, root / "begin-one", train_interrupted, [trainings.job("one-to-two", num_workers=1, **SAVING)], RESUMED_AFTER)
+    for name in LAYOUTS:
+        shutil.copytree(root / f"{name}-same", root / f"{name}-fewer")
+    shutil.copytree(root / "one-to-two", root / "one-to-two-and-zero3")
+
+    whole = [trainings.job(f"{name}-whole", **settings) for name, settings in LAYOUTS.items()]
+    grown = [trainings.job(name, zero_stage=stage, **SAVING) for name, stage in GROWN.items()]
+    fewer = [trainings.job(f"{name}-fewer", **settings, **SAVING, num_workers=1) for name, settings in LAYOUTS.items()]
+    run_ranks(2, root / "end-two", train_all, [*whole, *begun, *grown])
+    run_ranks(1, root / "end-one", train_all, fewer)
+    return trainings
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_same_number_of_workers_repeats_every_bit(trained: Trainings, name: str) -> None:
+    assert len(trained.losses(f"{name}-whole")) == NUM_STEPS
+    assert trained.losses(f"{name}-same") == trained.losses(f"{name}-whole")
+    resumed, whole = trained.weights(f"{name}-same"), trained.weights(f"{name}-whole")
+    assert all(torch.equal(resumed[weight], whole[weight]) for weight in whole)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_one_worker_goes_on_with_what_two_have_saved(trained: Trainings, name: str) -> None:
+    workers = [line["train/world_size"] for line in trained.metrics(f"{name}-fewer")]
+    assert workers == [2] * RESUMED_AFTER + [1] * (NUM_STEPS - RESUMED_AFTER)
+    assert trained.losses(f"{name}-fewer") == pytest.approx(trained.losses(f"{name}-whole"), rel=ROUNDING[name[:4]])
+
+
+@pytest.mark.parametrize("name", GROWN)
+def test_two_workers_go_on_with_what_one_has_saved_in_another_stage_too(trained: Trainings, name: str) -> None:
+    workers = [line["train/world_size"] for line in trained.metrics(name)]
+    assert workers == [1] * RESUMED_AFTER + [2] * (NUM_STEPS - RESUMED_AFTER)
+    assert trained.losses(name) == pytest.approx(trained.losses("fp32-zero2-whole"), rel=ROUNDING["fp32"])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_ranks_write_the_whole_state_once(trained: Trainings, name: str) -> None:
+    manifest = read_manifest(trained.root / f"{name}-same" / "checkpoints" / "step-00000002")
+    assert manifest is not None
+    assert [Path(part["path"]).name for part in manifest["parts"]] == ["rank-00000.safetensors", "rank-00001.safetensors"]
+    num_parameters = sum(weight.numel() for weight in trained.weights(f"{name}-same").values())
+    headers = 32 * 1024  # at most
+    assert 0 < sum(part["bytes"] for part in manifest["parts"]) - num_parameters * 3 * 4 <= headers

@@ -1,0 +1,43 @@
+"""Training settings that depend on each other: refused in one line with both values and a remedy."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cgd_ray.config import TrainingConfig
+
+VALIDATION = {"fraction": 0.1, "every_steps": 5}
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(3, (3, 3)), ([2, 4], (2, 4)), ((1, 1), (1, 1))])
+def test_a_number_of_workers_or_a_range(workers: Any, expected: tuple[int, int]) -> None:
+    training = TrainingConfig(num_workers=workers, global_batch_size=48)
+    assert training.worker_range == expected
+    assert TrainingConfig.model_validate(training.model_dump(mode="json")) == training
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_workers": 0}, r"0 is neither a number of workers nor \[fewest, most\]"),
+        ({"num_workers": [3, 2]}, r"\[3, 2\] is neither"),
+        ({"num_workers": [1, 2, 3]}, r"\[1, 2, 3\] is neither"),
+        ({"num_workers": "two"}, "'two' is neither"),
+        ({"num_workers": True}, "True is neither"),
+        ({"num_workers": [1, 3], "global_batch_size": 8}, r"8 is no multiple of .* every size in \[1, 3\] = 6; 6 would do"),
+        ({"num_workers": 3, "micro_batch_size": 4, "global_batch_size": 40}, "micro_batch_size 4 x num_workers 3 = 12; 36 would do"),
+        ({"offload": "optimizer", "zero_stage": 0}, "offload optimizer needs zero_stage 1 or more, zero_stage is 0"),
+        ({"offload": "parameters", "zero_stage": 2}, "offload parameters needs zero_stage 3 or more, zero_stage is 2"),
+        ({"export": "best", "checkpoint_every_steps": 5}, "export is best but validation is null"),
+        ({"export": "best", "validation": VALIDATION}, "export is best but checkpoint_every_steps is null"),
+        ({"validation": {"fraction": 1.0, "every_steps": 5}}, "fraction"),
+    ],
+)
+def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig(**settings)
+
+
+def test_the_best_can_be_exported_when_it_is_measured_and_kept() -> None:
+    assert TrainingConfig(export="best", checkpoint_every_steps=5, validation=VALIDATION).export == "best"  # type: ignore[arg-type]
