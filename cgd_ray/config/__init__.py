@@ -1,0 +1,40 @@
+"""Every setting of a run, typed and documented once, under its field.
+
+Why one frozen tree: a run is a function of its config, so the resolved copy in the run directory says all there is to know about it.
+How to use: `config = load_config("jobs/configs/tinymath.yaml", ["training.learning_rate=1e-4"])`; `cgd config CONFIG` prints the
+result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
+"""
+
+from cgd_ray.config.base import Settings
+from cgd_ray.config.loading import differing_settings, load_config, to_yaml
+from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, ProblemsConfig, SourceConfig
+from cgd_ray.config.roles import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
+from cgd_ray.config.training import ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
+from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
+
+__all__ = [
+    "EXECUTION_ONLY",
+    "ApiConfig",
+    "ArmName",
+    "ClusterConfig",
+    "Config",
+    "DecontaminationConfig",
+    "EvaluationConfig",
+    "FieldMapping",
+    "GenerationConfig",
+    "LoraConfig",
+    "PlacementConfig",
+    "ProblemsConfig",
+    "RoleConfig",
+    "SamplingConfig",
+    "SelectionConfig",
+    "Settings",
+    "SourceConfig",
+    "ThinkingConfig",
+    "TrainingConfig",
+    "ValidationConfig",
+    "VerdictName",
+    "differing_settings",
+    "load_config",
+    "to_yaml",
+]

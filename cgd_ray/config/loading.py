@@ -1,0 +1,188 @@
+"""Reads a YAML file and `a.b=c` overrides into the tree, and prints the tree; every mistake is one line that names the key."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cgd_ray.config.problems import ProblemsConfig, SourceT
+from cgd_ray.config.roles import RoleConfig
+from cgd_ray.config.tree import EXECUTION_ONLY, Config
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides, resolve paths and validate.
+
+    Relative paths are taken from the current directory. Raises ValueError with one line per problem that names the key, the value
+    and the remedy.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ValueError(f"config {source} does not exist; jobs/configs/ holds examples")
+    try:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {source} is no valid YAML: {_one_line(error)}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(tree, item) for item in error.errors())) from None
+    return _with_absolute_paths(config)
+
+
+def to_yaml(config: Config, with_docs: bool = False) -> str:
+    """The config as YAML, optionally with each field's documentation as a comment above it."""
+    if not with_docs:
+        return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return "\n".join(_documented_lines(config, indent=0)) + "\n"
+
+
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every setting that differs and that changes what a run produces."""
+    old_leaves, new_leaves = dict(_leaves(old)), dict(_leaves(new))
+    keys = [key for key in {**old_leaves, **new_leaves} if not key.startswith(EXECUTION_ONLY)]
+    return [(key, old_leaves.get(key), new_leaves.get(key)) for key in keys if old_leaves.get(key) != new_leaves.get(key)]
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override {override!r} is not of the form a.b=c")
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        child = {} if node.get(parent) is None else node[parent]
+        if not isinstance(child, dict):
+            raise ValueError(f"override {override!r}: {parent} is a value, not a group of settings")
+        node[parent] = dict(child)  # a copy: a YAML anchor makes one mapping the value of several keys
+        node = node[parent]
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {override!r}: the value is no valid YAML ({_one_line(error)}); put it in single quotes") from None
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())
+
+
+def _explain(tree: Any, item: Mapping[str, Any]) -> str:
+    """One line for one pydantic error; an unknown key gets the nearest valid name."""
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        valid = _valid_names(location[:-1])
+        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
+        return f"unknown setting {key}; {hint}"
+    if item["type"] == "missing":
+        return f"setting {key} is missing; add it to the config or give {key}=VALUE"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key or 'config'}: {message}"
+    return f"setting {key} is {item['input']!r}: {message}"
+
+
+def _valid_names(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        if part.isdigit():  # a place in a list of settings
+            continue
+        inner = _settings_class(model.model_fields[part].annotation)
+        assert inner is not None, f"{part} has no fields of its own"
+        model = inner
+    return list(model.model_fields)
+
+
+def _settings_class(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in {typing.Union, tuple}:
+        return next((found for found in map(_settings_class, typing.get_args(annotation)) if found), None)
+    return None
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Workers do not share the driver's current directory, so every local path becomes absolute."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).absolute()) if Path(path).exists() else path
+
+    def source(of: SourceT) -> SourceT:
+        return of.model_copy(update={"path": absolute(of.path)})
+
+    def problems(of: ProblemsConfig) -> ProblemsConfig:
+        if of.decontaminate is None:
+            return source(of)
+        against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
+        return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
+
+    def role(source: RoleConfig) -> RoleConfig:
+        if source.api is not None:
+            return source
+        template = None if source.chat_template is None else str(Path(source.chat_template).absolute())
+        return source.model_copy(update={"model": absolute(source.model), "chat_template": template})
+
+    update: dict[str, Any] = {
+        "run_dir": str(Path(config.run_dir).absolute()),
+        "problems": problems(config.problems),
+        "student": role(config.student),
+        "teacher": role(config.teacher),
+    }
+    reuse = tuple(str(Path(source).absolute()) for source in config.generation.reuse)
+    update["generation"] = config.generation.model_copy(update={"reuse": reuse})
+    update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
+    if config.evaluation is not None:
+        update["evaluation"] = config.evaluation.model_copy(update={"problems": source(config.evaluation.problems)})
+    return config.model_copy(update=update)
+
+
+def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
+    pad = "  " * indent
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        for line in (field.description or "").splitlines():
+            yield f"{pad}# {line}"
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _documented_lines(value, indent + 1)
+        else:
+            plain = settings.model_dump(mode="json", include={name})[name]
+            yield f"{pad}{name}: {_flow(plain)}"
+            if value is None and (inner := _settings_class(field.annotation)) is not None:
+                yield from (f"{pad}#{line}" for line in _documented_defaults(inner, 1))
+
+
+def _documented_defaults(model: type[BaseModel], indent: int) -> Iterator[str]:
+    """What may be written in a group that is null now."""
+    pad = "  " * indent
+    for name, field in model.model_fields.items():
+        for line in (field.description or "").splitlines():
+            yield f"{pad}# {line}"
+        if (inner := _settings_class(field.annotation)) is not None:
+            yield f"{pad}{name}:"
+            yield from _documented_defaults(inner, indent + 1)
+        else:
+            yield f"{pad}{name}: {'must be given' if field.is_required() else _flow(field.get_default(call_default_factory=True))}"
+
+
+def _flow(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=1000, sort_keys=False).strip()[1:-1]

@@ -1,0 +1,66 @@
+"""Where problems come from, and which of them are left out."""
+
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import Field, model_validator
+
+from cgd_ray.config.base import Count, Settings
+
+
+class FieldMapping(Settings):
+    """Which column of the source holds what."""
+
+    question: str = "question"
+    """Column with the problem's text."""
+    reference_answer: str | None = None
+    """Column with the final answer, used for grading only; null when there is none."""
+    reference_solution: str | None = None
+    """Column with a worked solution, the target of the `sft` arm; null when there is none."""
+    problem_id: str | None = None
+    """Column with a unique id; null makes ids from a hash of the question."""
+
+
+class SourceConfig(Settings):
+    """Where problems come from."""
+
+    path: str
+    """A .jsonl, .json or .parquet file, a directory of Parquet files or of a saved Hugging Face data set, or a hub name."""
+    split: str = "train"
+    """Split to read; Hugging Face data sets only."""
+    fields: FieldMapping = FieldMapping()
+    """Column mapping, e.g. {question: problem, reference_answer: answer}."""
+    reference_answer_pattern: str | None = None
+    r"""Regular expression whose first group is the final answer inside the mapped column, e.g. '####\s*(.+)' for GSM8K."""
+    limit: Count | None = None
+    """Take only the first n problems; null takes all."""
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> "SourceConfig":
+        if self.reference_answer_pattern is not None:
+            try:
+                groups = re.compile(self.reference_answer_pattern).groups
+            except re.error as error:
+                raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} is no regular expression: {error}") from None
+            if groups < 1:
+                raise ValueError(f"reference_answer_pattern {self.reference_answer_pattern!r} has no group; put (...) around the answer")
+        return self
+
+
+SourceT = TypeVar("SourceT", bound=SourceConfig)
+
+
+class DecontaminationConfig(Settings):
+    """Which training problems are removed because a benchmark asks them too."""
+
+    against: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """The benchmarks, each described like any source of problems; only their questions are compared."""
+    ngram: Count = 13
+    """A run of so many words in common is an overlap; questions with fewer words must be the same."""
+
+
+class ProblemsConfig(SourceConfig):
+    """The training problems."""
+
+    decontaminate: DecontaminationConfig | None = None
+    """Remove problems that overlap with benchmarks, after `limit` is applied; null removes none."""

@@ -1,0 +1,145 @@
+"""The two models: how each decodes, where it runs, or which endpoint serves it."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from cgd_ray.config.base import Count, Settings
+
+Price = Annotated[float, Field(ge=0.0)]
+
+
+class SamplingConfig(Settings):
+    """How one role decodes."""
+
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus sampling mass."""
+    top_k: Count | None = None
+    """Sample among the k likeliest tokens; null considers all."""
+    max_tokens: Count = 1024
+    """Longest generation in tokens; one that reaches it is truncated and never trained on."""
+    seed: int = 0
+    """Base seed; each row's own seed is derived from it, the row's record_id and the stage."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a generation."""
+
+
+class PlacementConfig(Settings):
+    """How many engines of one role there are and what each of them holds."""
+
+    min_replicas: Count = 1
+    """Engines kept at all times."""
+    max_replicas: Count = 1
+    """Engines Ray Data's actor pool may grow to."""
+    cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
+    """Ray CPUs reserved by one engine actor."""
+    gpus_per_replica: Annotated[int, Field(ge=0)] = 0
+    """GPUs of one engine = its tensor-parallel size inside one node; 0 runs vLLM's CPU build."""
+    accelerator_type: str | None = None
+    """Ray accelerator type to ask for, e.g. H100."""
+    label_selector: Mapping[str, str] = Field(default_factory=dict)
+    """Ray node labels to ask for, e.g. {ray.io/market-type: on-demand}."""
+    requests_in_flight: Count = 128
+    """Requests one engine holds at once."""
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> "PlacementConfig":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}; raise max_replicas")
+        return self
+
+
+class ThinkingConfig(Settings):
+    """How a reasoning model marks its thinking."""
+
+    start: str = "<think>"
+    """Begins it; the chat template may have written it already."""
+    end: str = "</think>"
+    """Ends it; the answer follows."""
+
+
+class ApiConfig(Settings):
+    """An OpenAI-compatible endpoint that serves a role, in place of an engine of this project's own."""
+
+    base_url: str
+    """Address of the endpoint up to its version, e.g. https://api.openai.com/v1."""
+    key_variable: str | None = None
+    """Name of the environment variable that holds the key on every node; the key itself is written nowhere. Null sends none."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds from the sending of a request to the end of its answer; a slower one is tried again."""
+    max_retries: Annotated[int, Field(ge=0)] = 8
+    """Further tries after overload, server errors, cut connections and unusable answers, ever longer apart; then the row fails."""
+    request_fields: Mapping[str, Any] = Field(default_factory=dict)
+    """Fields of every request with the last word; null leaves one out, e.g. {max_tokens: null, max_completion_tokens: 8192}."""
+    price_per_million_input_tokens: Price | None = None
+    """What 1,000,000 tokens of prompts cost; null keeps no account of money."""
+    price_per_million_cached_tokens: Price | None = None
+    """The same for those of them that the endpoint reports as found in its cache; null: they cost what all prompts cost."""
+    price_per_million_output_tokens: Price | None = None
+    """What 1,000,000 generated tokens cost."""
+    currency: str = "USD"
+    """Of the prices; for messages only."""
+    max_tokens_total: Count | None = None
+    """Tokens of prompts and answers after which the run ends; it can be resumed with a higher limit. Null sets none."""
+    max_cost: Annotated[float, Field(gt=0.0)] | None = None
+    """Money after which the run ends, in the same way; needs the prices. Requests on their way are still finished and paid."""
+
+    @model_validator(mode="after")
+    def _address_and_key_are_apart(self) -> "ApiConfig":
+        # what is in these fields by mistake may be a key, so the messages do not repeat it
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("base_url is no address; write it like https://api.openai.com/v1")
+        if url.username is not None or url.password is not None or url.query or url.fragment:
+            raise ValueError("base_url holds more than an address, perhaps a key; name its variable in key_variable")
+        if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
+            raise ValueError("key_variable is no name of an environment variable (capitals, digits and _); give the name, never the key")
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> "ApiConfig":
+        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
+        if self.max_cost is not None and None in prices:
+            raise ValueError(
+                f"max_cost is {self.max_cost:g}, but price_per_million_input_tokens is {prices[0]} and price_per_million_output_tokens "
+                f"is {prices[1]}; set both prices"
+            )
+        return self
+
+
+class RoleConfig(Settings):
+    """One model in one role: student or teacher."""
+
+    model: str
+    """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    api: ApiConfig | None = None
+    """Endpoint that serves the model, for the teacher only; null runs it here with vLLM."""
+    context_length: Count = 8192
+    """Longest prompt plus generation in tokens; an endpoint has its own."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Decoding settings of this role."""
+    placement: PlacementConfig = PlacementConfig()
+    """Replicas and their resources."""
+    engine: Mapping[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
+    chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
+    """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    chat_template: str | None = None
+    """A .jinja file with the chat template of a model that has none of its own, as base models; it writes a BOS where one belongs."""
+    thinking: ThinkingConfig | None = None
+    """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
+    request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
+    """Seconds one generation may take before its row fails."""
+    stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
+    """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
+
+    @model_validator(mode="after")
+    def _engine_or_api(self) -> "RoleConfig":
+        if self.api is not None and self.engine:
+            raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
+        return self

@@ -1,0 +1,200 @@
+"""From selected records to an exported student."""
+
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cgd_ray.config.base import Count, Fraction, Settings
+
+SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
+ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
+VerdictName = Literal["right", "wrong"]
+
+
+def _check_workers(value: Any) -> Any:
+    sizes = value if isinstance(value, list | tuple) else (value,)
+    if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes) or sizes[0] > sizes[-1]:
+        raise ValueError(f"{value!r} is neither a number of workers nor [fewest, most]; give for instance 4 or [2, 8]")
+    return value
+
+
+def _check_arm(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError(f"{value!r} is neither an arm nor shares of arms; give for instance cgd or {{cgd: 0.8, refined_only: 0.2}}")
+    _check_shares({value: 1.0} if isinstance(value, str) else value, "arm", typing.get_args(ArmName))
+    return value
+
+
+def _check_verdict_mix(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no mapping of verdicts to shares; give for instance {{right: 0.5, wrong: 0.5}}")
+    _check_shares(value, "verdict", typing.get_args(VerdictName))
+    return value
+
+
+def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) -> None:
+    for name, share in shares.items():
+        if name not in valid:
+            raise ValueError(f"{name!r} is no {noun}; valid here: {', '.join(valid)}")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} is {share!r}; give a number from 0 to 1")
+    if abs((total := sum(shares.values())) - 1) > SHARES_TOLERANCE:
+        raise ValueError(f"the shares {dict(shares)} add up to {total:g}, not to 1; change one of them")
+
+
+Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
+VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
+Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
+
+
+class ValidationConfig(Settings):
+    """Loss on held-out records while the student trains; never on a benchmark."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed, budget
+    and run."""
+    every_steps: Count
+    """Steps between looks at the held-out loss; the last step is always followed by one."""
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters in place of full fine-tuning; they are merged into the weights on export."""
+
+    rank: Count = 16
+    """Inner size of each adapter."""
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Share of an adapter's inputs that is dropped while training."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters, e.g. [q_proj, v_proj]; all-linear takes all but the output layer."""
+
+
+class TrainingConfig(Settings):
+    """From selected records to an exported student."""
+
+    arm: Arm = "cgd"
+    """What the student sees and what it learns to produce; docs/method.md has the table. A mapping such as {cgd: 0.8, refined_only: 0.2}
+    gives each record one arm, drawn with these shares."""
+    critiques: Literal["specific", "shuffled", "generic", "none"] = "specific"
+    """Which critique the arm cgd sees: its own, another problem's of the same verdict and about the same length, advice without content
+    (template generic_critique), or none."""
+    verdict_mix: VerdictMix | None = None
+    """Shares of right and wrong verdicts among the examples, e.g. {right: 0.5, wrong: 0.5}: as many records as keep them, to within one.
+    Records without a verdict are left out. Null takes the records as they are. Give max_examples to compare mixes of one size."""
+    max_examples: Count | None = None
+    """Train on at most so many examples; null on all. The order in which records are taken depends on seed alone, so all arms see the
+    same problems."""
+    max_target_tokens: Count | None = None
+    """Train on at most so many tokens with loss, counted once for all epochs; the order is that of max_examples. Null on all."""
+    context_length: Count = 4096
+    """Tokens in one packed row; an example longer than this loses the end of its attempt or, where that is not enough, is dropped and
+    counted."""
+    num_epochs: Count = 1
+    """Passes over the examples."""
+    global_batch_size: Count = 64
+    """Packed rows per optimizer step over all workers."""
+    micro_batch_size: Count = 1
+    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers, for every
+    size in the range when num_workers is one."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
+    """Peak rate."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps in which the rate rises linearly to its peak; a cosine follows."""
+    final_learning_rate_fraction: Fraction = 0.1
+    """Rate at the last step as a share of the peak."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """AdamW's decoupled decay."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's moments."""
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16 keeps fp32 master weights in the optimizer."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """DeepSpeed ZeRO: 1 shards optimizer state, 2 also gradients, 3 also parameters."""
+    num_workers: Workers = 1
+    """Ray Train workers, one process each; [fewest, most] takes what the cluster has, and follows it: the training goes on from its
+    newest checkpoint with more or fewer workers."""
+    cpus_per_worker: Annotated[float, Field(ge=0.0)] = 1.0
+    """Ray CPUs reserved by one worker."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    logits_chunk_tokens: Count = 2048
+    """Target positions whose logits exist at once; bounds peak memory at this times the vocabulary."""
+    checkpoint_every_steps: Count | None = None
+    """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
+    keep_checkpoints: Count = 2
+    """Newest checkpoints that are kept, more than one in case the newest turns out damaged; besides, the best by held-out loss is."""
+    validation: ValidationConfig | None = None
+    """Held-out loss while training; null trains on everything."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become the trained student: the last step's, or those of the checkpoint with the least held-out loss."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters only; null trains all weights. Needs the extra `lora`."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """Keep the optimizer's state in host memory (ZeRO 1 to 3), with `parameters` the weights too (ZeRO 3): slower, for large models."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
+    seed: int = 0
+    """Order of the packed rows; which records are taken within a budget, which arm they get, whose critique when shuffled."""
+
+    @property
+    def arm_shares(self) -> dict[ArmName, float]:
+        """Share of the records that each arm gets; they add up to 1."""
+        shares: Mapping[ArmName, float] = {self.arm: 1.0} if isinstance(self.arm, str) else self.arm
+        return {name: share for name, share in shares.items() if share > 0}
+
+    @property
+    def arm_label(self) -> str:
+        """Arm and kind of critiques in a few words, e.g. "cgd" or "0.8 cgd + 0.2 refined_only (shuffled critiques)"."""
+        arms = self.arm if isinstance(self.arm, str) else " + ".join(f"{share:g} {name}" for name, share in self.arm.items())
+        return arms if self.critiques == "specific" else f"{arms} ({self.critiques} critiques)"
+
+    @model_validator(mode="after")
+    def _critiques_have_an_arm(self) -> "TrainingConfig":
+        if self.critiques != "specific" and "cgd" not in self.arm_shares:
+            raise ValueError(
+                f"critiques is {self.critiques}, which changes what the arm cgd sees, but arm is {self.arm}; "
+                "set critiques to specific or arm to cgd"
+            )
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers; the same number twice when it is fixed."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "TrainingConfig":
+        fewest, most = self.worker_range
+        unit = math.lcm(*(self.micro_batch_size * size for size in range(fewest, most + 1)))
+        if self.global_batch_size % unit:
+            nearest = max(unit, self.global_batch_size // unit * unit)
+            workers = f"{fewest}" if fewest == most else f"every size in {[fewest, most]}"
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
+                f"num_workers {workers} = {unit}; {nearest} would do"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_fits_the_stage(self) -> "TrainingConfig":
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(f"offload {self.offload} needs zero_stage {least} or more, zero_stage is {self.zero_stage}; raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> "TrainingConfig":
+        if self.export == "best" and (self.validation is None or self.checkpoint_every_steps is None):
+            lacking = "validation" if self.validation is None else "checkpoint_every_steps"
+            raise ValueError(f"export is best but {lacking} is null, so there is nothing to choose by or from; set it, or export last")
+        return self

@@ -1,0 +1,143 @@
+"""A whole run: the root of the tree, and which of its settings say only where and how fast it executes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cgd_ray.config.base import Count, Fraction, Settings
+from cgd_ray.config.problems import ProblemsConfig, SourceConfig
+from cgd_ray.config.roles import RoleConfig, SamplingConfig
+from cgd_ray.config.training import TrainingConfig
+
+EXECUTION_ONLY = (
+    "run_dir",
+    "cluster",
+    "student.placement",
+    "teacher.placement",
+    "student.request_timeout_s",
+    "student.stall_timeout_s",
+    "teacher.request_timeout_s",
+    "teacher.stall_timeout_s",
+    "generation.reuse",
+    "teacher.api.key_variable",
+    "teacher.api.request_timeout_s",
+    "teacher.api.max_retries",
+    "teacher.api.price_per_million",
+    "teacher.api.currency",
+    "teacher.api.max_tokens_total",
+    "teacher.api.max_cost",
+    "generation.rows_per_block",
+    "generation.batch_size",
+    "generation.max_failed_fraction",
+    "training.num_workers",
+    "training.cpus_per_worker",
+    "training.use_gpu",
+    "training.zero_stage",
+    "training.micro_batch_size",
+    "training.logits_chunk_tokens",
+    "training.activation_checkpointing",
+    "training.checkpoint_every_steps",
+    "training.keep_checkpoints",
+    "training.trackers",
+    "training.offload",
+    "training.max_failures",
+)
+"""Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
+
+
+class GenerationConfig(Settings):
+    """The attempt -> critique -> refinement pipeline."""
+
+    num_samples: Count = 1
+    """Attempts per problem; each is a row of its own."""
+    refine_attempts: Count = 1
+    """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
+    direct_answers: bool = False
+    """Also make the teacher's answer to the problem alone, which arm distilled_sft learns; that arm asks for it by itself."""
+    reuse: tuple[str, ...] = ()
+    """Finished records of other runs (RUN_DIR/records): columns that this run would make alike are taken from there."""
+    rows_per_block: Count = 32
+    """Rows per Ray Data block, the unit of durable progress: about what a killed run loses."""
+    batch_size: Count = 16
+    """Rows handed to an engine actor in one call; several calls are in flight, so a batch is no barrier."""
+    max_failed_fraction: Fraction = 0.05
+    """More failed rows than this share end the run with an error; what finished is kept."""
+
+
+class SelectionConfig(Settings):
+    """Which records may be trained on."""
+
+    keep: Literal["all", "repaired", "verified"] = "all"
+    """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
+    drop_leaks: tuple[Literal["answer_in_critique", "refinement_copies_attempt", "refinement_mentions_review"], ...] = ()
+    """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
+    grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
+    """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
+
+
+class EvaluationConfig(Settings):
+    """Prompt-only evaluation: the problem alone, no critique."""
+
+    problems: SourceConfig
+    """Held-out problems with a reference answer."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Decoding of both models."""
+    num_samples: Count = 1
+    """Answers per problem; pass@1 is their mean."""
+
+
+class ClusterConfig(Settings):
+    """The Ray cluster."""
+
+    address: str | None = None
+    """Address of a running cluster, or auto for the one on this machine; null takes RAY_ADDRESS (a Ray job has it) or starts Ray here."""
+    num_cpus: Count | None = None
+    """Logical CPUs when Ray is started on this machine; null takes the real number."""
+
+
+class Config(Settings):
+    """A whole run."""
+
+    run_dir: str
+    """Directory that receives everything; on shared storage when the cluster has several nodes."""
+    problems: ProblemsConfig
+    """Training problems."""
+    student: RoleConfig
+    """The model that attempts, and that is trained."""
+    teacher: RoleConfig
+    """The model that critiques and refines."""
+    records: str | None = None
+    """Directory with the finished records of another run (RUN_DIR/records): they are selected and trained on, none are generated."""
+    prompts: str | None = None
+    """YAML file that overrides any wording of cgd_ray/prompts.py; null keeps the defaults."""
+    generation: GenerationConfig = GenerationConfig()
+    """The generation pipeline."""
+    selection: SelectionConfig = SelectionConfig()
+    """What may be trained on."""
+    training: TrainingConfig = TrainingConfig()
+    """The training."""
+    evaluation: EvaluationConfig | None = None
+    """Null skips the evaluation."""
+    cluster: ClusterConfig = ClusterConfig()
+    """The Ray cluster."""
+
+    @property
+    def wants_direct(self) -> bool:
+        """Whether generation makes the teacher's direct answers."""
+        return self.generation.direct_answers or "distilled_sft" in self.training.arm_shares
+
+    @model_validator(mode="after")
+    def _repetitions_differ(self) -> "Config":
+        attempts = self.generation.refine_attempts
+        if attempts > 1 and self.teacher.sampling.temperature == 0:
+            raise ValueError(
+                f"generation.refine_attempts {attempts} with teacher.sampling.temperature 0 would repeat one and the same refinement; "
+                "set a temperature, or refine_attempts to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _student_is_here(self) -> "Config":
+        if self.student.api is not None:
+            raise ValueError(f"student.api is {self.student.api.base_url}, but the student is trained and cannot be elsewhere; remove it")
+        return self
