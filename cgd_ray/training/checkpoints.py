@@ -57,9 +57,15 @@ def publish(written: Path, checkpoints: Path, name: str, parts: Sequence[Mapping
     return directory
 
 
-def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the one with the least held-out loss."""
+def prune(checkpoints: Path, keep: int, saved_step: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the one with the least held-out loss.
+
+    Those after `saved_step`, which has just been saved, were found damaged and taken again: they go too, and do not count as the newest.
+    """
     directories = sorted(checkpoints.glob("step-*"), reverse=True)
+    for directory in [directory for directory in directories if directory > directory_of(checkpoints, saved_step)]:
+        directories.remove(directory)
+        _remove(directory)
     losses = {directory: (read_json(directory / "manifest.json") or {}).get("validation_loss") for directory in directories}
     measured = {directory: loss for directory, loss in losses.items() if loss is not None}
     best = min(measured, key=lambda directory: measured[directory], default=None)

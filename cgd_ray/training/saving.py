@@ -62,7 +62,7 @@ class Saver:
         if self._rank == 0:
             parts = [_wait_for(_note(writing, rank)) for rank in range(self._world_size)]
             checkpoints.publish(writing, self._directory, self._fingerprint, parts, details)
-            checkpoints.prune(self._directory, self._keep)
+            checkpoints.prune(self._directory, self._keep, details["step"])
 
 
 def _note(directory: Path, rank: int) -> Path:

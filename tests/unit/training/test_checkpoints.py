@@ -76,14 +76,23 @@ def test_saving_a_step_again_leaves_nothing_of_the_damaged_one(tmp_path: Path) -
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
         save(tmp_path, step)
-    prune(tmp_path, keep=2)
+    prune(tmp_path, keep=2, saved_step=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
+
+
+def test_a_damaged_checkpoint_that_a_training_fell_back_from_does_not_drive_out_the_good_one(tmp_path: Path) -> None:
+    for step in (5, 10):
+        save(tmp_path, step)
+    (tmp_path / "step-00000010" / STATE).write_bytes(b"stale")
+    save(tmp_path, 7)
+    prune(tmp_path, keep=1, saved_step=7)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
 
 
 def test_the_one_with_the_least_held_out_loss_is_kept_besides_and_found(tmp_path: Path) -> None:
     for step, loss in enumerate([0.9, 0.5, 0.7, None], start=1):
         save(tmp_path, step, validation_loss=loss)
-        prune(tmp_path, keep=1)
+        prune(tmp_path, keep=1, saved_step=step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
     assert best(tmp_path, "mine").step == 2
     (tmp_path / "step-00000002" / STATE).write_bytes(b"stale")
