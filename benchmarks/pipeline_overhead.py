@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Figures:
     records_per_s: float
     """In all: rows by the seconds of `generate`, with the actors' start and the last check."""
     cpu_us_per_record: float
-    """CPU time of the driver and its children in the steady phase."""
+    """CPU time of the driver and its children in the steady phase, of processes that lived to be seen."""
     others_share: float
     """Share of the machine's CPU time that other processes took in the steady phase."""
     rss_before_mib: float
@@ -59,11 +59,16 @@ class Watch:
     """Takes (time, finished records, own CPU seconds, all CPU seconds) at each report of progress."""
 
     samples: list[tuple[float, int, float, float]] = field(default_factory=list)
+    cpu_s: dict[int, float] = field(default_factory=dict)
+    """Of each process that was ever seen, so that one that ends takes nothing away."""
 
     def __call__(self, counts: dict[str, int]) -> None:
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                self.cpu_s[process.pid] = sum(process.cpu_times()[:2])
         finished = counts["refinements"] + counts["failed"]
         if finished > (self.samples[-1][1] if self.samples else 0):
-            self.samples.append((time.monotonic(), finished, _own_cpu_s(), _machine_cpu_s()))
+            self.samples.append((time.monotonic(), finished, sum(self.cpu_s.values()), _machine_cpu_s()))
 
     def steady(self) -> tuple[float, int, float, float]:
         """Differences between the first and the last sample."""
@@ -189,17 +194,6 @@ def _peak_rss_mib() -> Iterator[list[float]]:
         thread.join()
 
 
-def _own_cpu_s() -> float:
-    """Of this process and all that it has started, the ended ones included where their parent has noticed."""
-    total = 0.0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        try:
-            total += sum(process.cpu_times()[:4])
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
 def _machine_cpu_s() -> float:
     times = psutil.cpu_times()
     busy: float = times.user + times.nice + times.system + times.irq + times.softirq
@@ -219,7 +213,9 @@ def main() -> None:
         figures = measure(arguments.sizes[0], arguments.batch_size, arguments.rows_per_block)
         sys.stdout.write(f"{RESULT_PREFIX}{json.dumps(asdict(figures))}\n")
         return
-    heads = f"{'rows':>10}{'steady/s':>12}{'in all/s':>10}{'CPU us/rec':>12}{'others':>10}{'RSS before':>12}{'RSS growth':>12}{'seconds':>10}\n"
+    heads = (
+        f"{'rows':>10}{'steady/s':>12}{'in all/s':>10}{'CPU us/rec':>12}{'others':>10}{'RSS before':>12}{'RSS growth':>12}{'seconds':>10}\n"
+    )
     sys.stdout.write(heads)
     result = compare(sorted(arguments.sizes), arguments.batch_size, arguments.rows_per_block)
     if arguments.json is not None:
