@@ -32,7 +32,7 @@ from cgd_ray.rundir import RunDir, atomic_write
 
 NUM_CPUS = 2
 SAMPLE_INTERVAL_S = 0.1
-ROWS_AT_ONCE = 50_000  # of the work list that is made here, so that its making leaves no large memory behind
+ROWS_AT_ONCE = 5_000  # of the work list that is made here, so that its making leaves no large memory behind
 RESULT_PREFIX = "RESULT "
 
 

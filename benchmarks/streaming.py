@@ -37,13 +37,15 @@ NUM_CPUS = 2
 class CritiqueStage(CritiqueRefineStage):
     """The first half of the teacher's work."""
 
-    stages = ("critique",)
+    def _turns(self) -> Sequence[Stage]:
+        return ("critique",)
 
 
 class RefineStage(CritiqueRefineStage):
     """The second half."""
 
-    stages = ("refinement",)
+    def _turns(self) -> Sequence[Stage]:
+        return ("refinement",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def staged_s(setting: Setting, root: Path) -> dict[str, float]:
     """Seconds of each pass, where the next begins when the one before has ended."""
     config, work_list = setting.config(root), root / "staged" / "work_list.parquet"
     write_work_list(work_list, setting.rows)
-    seconds = {}
+    seconds: dict[str, float] = {}
     passes: list[tuple[type[EngineStage], Stage]] = [(AttemptStage, "attempt"), (CritiqueStage, "critique"), (RefineStage, "refinement")]
     for kind, stage in passes:
         directory = root / "staged" / stage

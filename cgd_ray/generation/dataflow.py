@@ -29,7 +29,7 @@ PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being writt
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
 NUM_WRITERS = 2
 """Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written."""
-ROWS_AT_ONCE = 2**15
+ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
 CALLS_PER_PLACE = 4
 """Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
@@ -96,7 +96,7 @@ class Dataflow:
         with atomic_write(path) as temporary, pq.ParquetWriter(temporary, work.schema_arrow) as writer:
             for batch in work.iter_batches(batch_size=ROWS_AT_ONCE):
                 left = batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished)))
-                writer.write_batch(left)
+                writer.write_table(pa.Table.from_batches([left]))  # a row group; write_batch would keep rows until it has a million
                 num_rows += left.num_rows
         return num_rows
 

@@ -213,7 +213,7 @@ class _IdSet:
 def _batches(files: Sequence[Path], columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
     """Some rows at a time, of several files at once: parts are small and many."""
     dataset = pyarrow.dataset.dataset([str(file) for file in files])
-    return dataset.to_batches(columns=list(columns), batch_size=ROWS_AT_ONCE, batch_readahead=1)  # type: ignore[no-any-return]
+    return dataset.to_batches(columns=list(columns), batch_size=ROWS_AT_ONCE, batch_readahead=1, cache_metadata=False)  # type: ignore[no-any-return]
 
 
 def check_records(config: Config, records: Path) -> None:
