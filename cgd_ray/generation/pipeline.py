@@ -9,17 +9,18 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
-from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow
+from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow
 from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
@@ -135,7 +136,7 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
     write_json(begun, {"fingerprint": fingerprint})
     stop_flag.unlink(missing_ok=True)
     started = time.monotonic()
-    resumed = len(flow.finished_ids())
+    resumed = flow.num_finished()
     start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
     with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
@@ -157,7 +158,7 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
 
 def _check_stopped(flow: Dataflow, stop_flag: Path) -> None:
     """Raise StoppedError when SIGTERM, ValueError when an engine ended the run before all rows were finished."""
-    finished, total = len(flow.finished_ids()), pq.read_metadata(flow.work_list).num_rows
+    finished, total = flow.num_finished(), pq.read_metadata(flow.work_list).num_rows
     if not stop_flag.exists() or finished == total:
         return
     if reason := stop_flag.read_text(encoding="utf-8"):
@@ -173,18 +174,46 @@ def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], Role
 
 def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
+    ids, expected = _IdSet(), _IdSet()
+    errors: Counter[str] = Counter()
+    tokens: dict[Stage, Counter[str]] = {stage: Counter() for stage in stages}
     columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
-    rows = pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=columns)  # in parallel: parts are small and many
-    expected = pq.read_table(work_list, columns=[ID_COLUMN])[ID_COLUMN]
-    if not rows[ID_COLUMN].combine_chunks().sort().equals(expected.combine_chunks().sort()):
-        distinct = len(pc.unique(rows[ID_COLUMN]))
+    for rows in _batches(parts, columns):
+        ids.add(rows[ID_COLUMN])
+        errors.update(rows["error"].drop_null().to_pylist())
+        for stage, counts in tokens.items():
+            counts.update({kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
+    for rows in _batches([work_list], [ID_COLUMN]):
+        expected.add(rows[ID_COLUMN])
+    if ids != expected:
+        distinct = len(pc.unique(pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=[ID_COLUMN])[ID_COLUMN]))
         raise ValueError(
-            f"{parts[0].parent} holds {rows.num_rows} rows with {distinct} distinct ids, the work list {len(expected)}: another run "
+            f"{parts[0].parent} holds {ids.count} rows with {distinct} distinct ids, the work list {expected.count}: another run "
             "writes there, or files were added or removed; choose another run_dir"
         )
-    errors = Counter(error for error in rows["error"].to_pylist() if error is not None)
-    tokens = {stage: {kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS} for stage in stages}
-    return {"rows": rows.num_rows, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": tokens}
+    made = {stage: {kind: counts[kind] for kind in TOKEN_KINDS} for stage, counts in tokens.items()}
+    return {"rows": ids.count, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": made}
+
+
+@dataclass
+class _IdSet:
+    """Tells two collections of ids apart in whatever order they come, without keeping them: how many they are and the sum of their hashes.
+
+    A lost id and a doubled one go unseen only where their 64-bit hashes, which are other ones in each process, are the same.
+    """
+
+    count: int = 0
+    hashes: int = 0
+
+    def add(self, ids: "pa.Array[Any]") -> None:
+        self.count += len(ids)
+        self.hashes += sum(map(hash, ids.to_pylist()))
+
+
+def _batches(files: Sequence[Path], columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+    """Some rows at a time, of several files at once: parts are small and many."""
+    dataset = pyarrow.dataset.dataset([str(file) for file in files])
+    return dataset.to_batches(columns=list(columns), batch_size=ROWS_AT_ONCE, batch_readahead=1, cache_metadata=False)  # type: ignore[no-any-return]
 
 
 def check_records(config: Config, records: Path) -> None:
