@@ -178,9 +178,7 @@ def ray_data_llm(job: Job) -> Outcome:
 def _processor(job: Job, stage: Stage) -> Any:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    role = (
-        job.role("student", 1, job.layout.student_places) if stage == "attempt" else job.role("teacher", 1, job.layout.teacher_places)
-    )
+    role = job.role("student", 1, job.layout.student_places) if stage == "attempt" else job.role("teacher", 1, job.layout.teacher_places)
     arguments = {name: value for name, value in engine_arguments(role).items() if name != "model" and value is not None}
     config = vLLMEngineProcessorConfig(
         model_source=role.model,

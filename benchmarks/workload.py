@@ -1,4 +1,4 @@
-"""What the contestants of benchmarks/generation.py share: the rows, the lengths of the answers, and the line between warm-up and measurement.
+"""What the contestants of benchmarks/generation.py share: the rows, the lengths of the answers, the line between warm-up and measurement.
 
 The first `warm_up` rows of a job go through all three calls before any other row begins, whichever the contestant: their end is when
 every engine is up and has run, and the clock of the throughput starts there. Times are `time.time()`, so they compare across processes.
