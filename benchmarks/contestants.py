@@ -157,8 +157,8 @@ def pipeline(job: Job) -> Outcome:
 def ray_data_llm(job: Job) -> Outcome:
     """Three `ray.data.llm` processors in a chain, each with an engine of its own, in fixed pools of one."""
     os.environ["OMP_NUM_THREADS"] = str(job.layout.threads)
+    # its engine's core is in a second process in any case; this spares it a third one, for the model, which would wait for work by spinning
     set_environment(on_cpu=True)
-    del os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"], os.environ["VLLM_PLUGINS"]  # as its users have them
     import ray
 
     ray.init(address="local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
