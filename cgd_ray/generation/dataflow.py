@@ -94,7 +94,7 @@ class Dataflow:
         finished, num_rows = self.finished_ids(), 0
         work = pq.ParquetFile(self.work_list if self.prefilled is None else self.prefilled)
         with atomic_write(path) as temporary, pq.ParquetWriter(temporary, work.schema_arrow) as writer:
-            for batch in work.iter_batches(batch_size=ROWS_AT_ONCE):
+            for batch in row_batches(work):
                 left = batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished)))
                 writer.write_table(pa.Table.from_batches([left]))  # a row group; write_batch would keep rows until it has a million
                 num_rows += left.num_rows
@@ -106,6 +106,13 @@ class Dataflow:
             for part in self.output.glob(f"{pending.name.removesuffix(PENDING_SUFFIX)}*.parquet"):
                 part.unlink()
             pending.unlink()
+
+
+def row_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+    """A file's rows, some at a time; asked for all row groups at once, pyarrow would keep the former ones."""
+    for row_group in range(file.num_row_groups):
+        names = None if columns is None else list(columns)
+        yield from file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[row_group], columns=names, use_threads=False)
 
 
 class _FilteredBeforehand(CheckpointManager):

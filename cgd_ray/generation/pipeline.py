@@ -20,7 +20,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
-from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow
+from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, row_batches
 from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
@@ -183,7 +183,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
         errors.update(rows["error"].drop_null().to_pylist())
         for stage, counts in tokens.items():
             counts.update({kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
-    for rows in _batches([work_list], [ID_COLUMN]):
+    for rows in row_batches(pq.ParquetFile(work_list), [ID_COLUMN]):
         expected.add(rows[ID_COLUMN])
     if ids != expected:
         distinct = len(pc.unique(pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=[ID_COLUMN])[ID_COLUMN]))
