@@ -1,0 +1,50 @@
+"""What is left to do is the work list without the committed ids; two collections of ids are told apart in whatever order they come."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.generation.dataflow import ID_COLUMN, PENDING_SUFFIX, Dataflow
+from cgd_ray.generation.pipeline import _count
+from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA
+
+
+def make_work(ids: list[str]) -> pa.Table:
+    rest = {"sample_index": 0, "reference_answer": None, "reference_solution": None, "error": None}
+    return pa.Table.from_pylist([{"record_id": name, "problem_id": name, "question": name, **rest} for name in ids], schema=WORK_SCHEMA)
+
+
+def write_part(path: Path, ids: list[str], **columns: object) -> Path:
+    pq.write_table(pa.Table.from_pylist([{**row, **columns} for row in make_work(ids).to_pylist()], schema=RECORD_SCHEMA), path)
+    return path
+
+
+def test_rows_that_are_committed_are_left_out_and_pending_ones_are_not(tmp_path: Path) -> None:
+    flow = Dataflow(work_list=tmp_path / "work.parquet", output=tmp_path / "out", state=tmp_path / "state", batch_size=1, rows_per_file=1)
+    pq.write_table(make_work(list("abcdefg")), flow.work_list, row_group_size=2)
+    flow.checkpoint.mkdir(parents=True)
+    pq.write_table(pa.table({ID_COLUMN: ["b", "e"]}), flow.checkpoint / "0.parquet")
+    pq.write_table(pa.table({ID_COLUMN: ["c"]}), flow.checkpoint / f"1{PENDING_SUFFIX}")
+    assert flow.num_finished() == 2
+    assert flow._write_remaining(tmp_path / "remaining.parquet") == 5
+    assert pq.read_table(tmp_path / "remaining.parquet").equals(make_work(list("acdfg")))
+
+
+def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Path) -> None:
+    pq.write_table(make_work(list("abc")), tmp_path / "work.parquet", row_group_size=2)
+    parts = [
+        write_part(tmp_path / "0.parquet", ["c"], error="attempt: x"),
+        write_part(tmp_path / "1.parquet", ["b", "a"], attempt_tokens=3),
+    ]
+    counts = _count(parts, tmp_path / "work.parquet", ["attempt"])
+    assert counts == {
+        "rows": 3,
+        "failed": 1,
+        "errors": {"attempt: x": 1},
+        "tokens": {"attempt": {"prompt_tokens": 0, "cached_tokens": 0, "tokens": 6}},
+    }
+    write_part(parts[1], ["b", "b"])
+    with pytest.raises(ValueError, match="holds 3 rows with 2 distinct ids, the work list 3"):
+        _count(parts, tmp_path / "work.parquet", ["attempt"])
