@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
 CALLS_PER_PLACE = 4
 """Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
-of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks_flow.md)."""
+of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,11 +56,11 @@ def terminate_myself() -> None:
 
 
 def test_sigterm_sets_the_flag_inside_and_raises_outside_of_a_drain(tmp_path: Path) -> None:
-    flag = tmp_path / "state" / "stop"
+    flag, before = tmp_path / "state" / "stop", signal.getsignal(signal.SIGTERM)
     with draining.stopped_by_sigterm():
         with draining.draining_on_sigterm(flag):
             os.kill(os.getpid(), signal.SIGTERM)
         assert flag.exists()
         with pytest.raises(draining.StoppedError, match="the same command goes on"):
             terminate_myself()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
