@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from cgd_ray.problems.work_list import ROWS_PER_GROUP
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write, manifest_parts
 
@@ -30,15 +31,16 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
     work = pq.read_table(work_list)
     reused: Reused = {}
     for stage, fingerprint in fingerprints.items():
-        found = [_made_alike(source, stage, fingerprint) for source in sources]
-        known = _first_of_each(pa.concat_tables(found)).join(
+        alike = [_made_alike(source, stage, fingerprint) for source in sources]
+        known = _first_of_each(pa.concat_tables(alike)).join(
             work.select([ID_COLUMN, "question"]), [ID_COLUMN, "question"], join_type="inner"
         )
         if known.num_rows:
             work = work.join(known, [ID_COLUMN, "question"], join_type="left outer")
         reused[stage] = {"rows": known.num_rows, **{kind: pc.sum(known[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
     with atomic_write(prefilled) as temporary:
-        pq.write_table(work.select([field.name for field in RECORD_SCHEMA if field.name in work.column_names]), temporary)
+        found = work.select([field.name for field in RECORD_SCHEMA if field.name in work.column_names])
+        pq.write_table(found, temporary, row_group_size=ROWS_PER_GROUP)
     return reused
 
 

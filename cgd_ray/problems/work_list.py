@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from cgd_ray.records import WORK_SCHEMA, make_record_id
 from cgd_ray.rundir import atomic_write
 
+ROWS_PER_GROUP = 2**13
+"""Generation reads the list a row group at a time, so that the driver's memory does not follow the number of rows."""
+
 
 def make_work_list(problems: pa.Table, num_samples: int) -> pa.Table:
     """Explode problems (PROBLEM_SCHEMA) into WORK_SCHEMA rows, samples of one problem side by side."""
@@ -35,4 +38,4 @@ def write_work_list(work: pa.Table, path: Path) -> None:
     if path.exists():
         return
     with atomic_write(path) as temporary:
-        pq.write_table(work, temporary)
+        pq.write_table(work, temporary, row_group_size=ROWS_PER_GROUP)
