@@ -6,6 +6,7 @@ How to use: `saver.start(tensors, details)` after a step, `saver.finish()` befor
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 
-from cgd_ray.rundir import write_json
 from cgd_ray.training import checkpoints
 from cgd_ray.training.shards import SUFFIX, write_shard
 
@@ -58,11 +58,18 @@ class Saver:
         writing.mkdir(parents=True, exist_ok=True)
         shard = writing / f"rank-{self._rank:05d}{SUFFIX}"
         sha256 = write_shard(shard, tensors)
-        write_json(_note(writing, self._rank), {"path": shard.name, "bytes": shard.stat().st_size, "sha256": sha256})
+        _put_note(_note(writing, self._rank), {"path": shard.name, "bytes": shard.stat().st_size, "sha256": sha256})
         if self._rank == 0:
             parts = [_wait_for(_note(writing, rank)) for rank in range(self._world_size)]
             checkpoints.publish(writing, self._directory, self._fingerprint, parts, details)
             checkpoints.prune(self._directory, self._keep, details["step"])
+
+
+def _put_note(note: Path, content: Mapping[str, Any]) -> None:
+    """Tell rank 0 that this rank's shard is on the disk, as the very last thing: rank 0 renames the directory once it has all notes."""
+    temporary = note.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(temporary, note)
 
 
 def _note(directory: Path, rank: int) -> Path:

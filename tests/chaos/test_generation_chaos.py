@@ -4,6 +4,7 @@ Nodes are real raylets on this machine, kills are SIGKILL or a process that ends
 runs by default; `pytest tests/chaos -m "slow or not slow"` runs all (a quarter of an hour on 2 cores).
 """
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -85,8 +86,12 @@ def assert_all_cpus_come_free(cluster: Any) -> None:
 
 def actors() -> list[psutil.Process]:
     """Processes of this user's stage actors that descend from this test's cluster."""
-    mine = psutil.Process().children(recursive=True)
-    return [process for process in mine if "MapWorker" in " ".join(process.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it may be ending just now
+            if "MapWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def kill_an_actor(cluster: Any, rng: random.Random) -> None:
