@@ -46,13 +46,14 @@ def messages_of(prompts: Prompts, row: Row, stage: Stage) -> Sequence[Message]:
 
 
 def bare(job: Job) -> Outcome:
-    """Three passes over all rows, one engine for each model in this process, every request given to it at once."""
+    """Three passes over all rows, one engine for each distinct model in this process, every request given to it at once."""
     os.environ["OMP_NUM_THREADS"] = str(job.layout.threads)
     set_environment(on_cpu=True)
     from vllm import LLM
 
-    roles = {"student": job.role("student", 1, job.layout.student_places), "teacher": job.role("teacher", 1, job.layout.teacher_places)}
-    engines = {name: LLM(**engine_arguments(role)) for name, role in roles.items()}
+    student, teacher = job.role("student"), job.role("teacher")
+    engines = {"teacher": LLM(**engine_arguments(teacher))}
+    engines["student"] = engines["teacher"] if student.model == teacher.model else LLM(**engine_arguments(student))
     work, warm_up = work_list(job), WarmUp(job)
     rows = work.to_pylist()
     for row in _three_passes(job, engines, rows[: job.warm_up]):
@@ -84,14 +85,14 @@ def _three_passes(job: Job, engines: dict[str, Any], rows: list[Row]) -> list[Ro
 class MeasuredEngine(VllmEngine):
     """The pipeline's engine with answers of given lengths, which lets measured rows begin when the warm-up is over."""
 
-    def __init__(self, role: RoleConfig, job: Job, warm_up_prompts: frozenset[str]) -> None:
+    def __init__(self, role: RoleConfig, job: Job, measured_questions: frozenset[str]) -> None:
         super().__init__(role)
-        self._job, self._warm_up_prompts = job, warm_up_prompts
+        self._job, self._measured_questions = job, measured_questions
         self._warm_up = WarmUp(job)
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """As the base class does it."""
-        if len(messages) == 1 and self._role.model == self._job.student and messages[0].content not in self._warm_up_prompts:
+        if messages[0].content in self._measured_questions:  # an attempt: tinymath's prompt is the question and nothing else
             await self._warm_up.wait_async()
         generation = await super().generate(messages, sampling, seed)
         if len(messages) > 1:
@@ -111,10 +112,10 @@ class MeasuredEngines:
     """The factory; crosses processes."""
 
     job: Job
-    warm_up_prompts: frozenset[str]
+    measured_questions: frozenset[str]
 
     def __call__(self, role: RoleConfig) -> Engine:
-        return MeasuredEngine(role, self.job, self.warm_up_prompts)
+        return MeasuredEngine(role, self.job, self.measured_questions)
 
 
 def pipeline(job: Job) -> Outcome:
@@ -124,8 +125,8 @@ def pipeline(job: Job) -> Outcome:
 
     layout, run = job.layout, RunDir(job.directory)
     most_tokens = 4 * job.max_tokens if job.sigma else job.max_tokens
-    student = job.role("student", layout.student_replicas, layout.student_places)
-    teacher = job.role("teacher", layout.teacher_replicas, layout.teacher_places)
+    student = job.role("student")
+    teacher = job.role("teacher")
     sampling = SamplingConfig(max_tokens=most_tokens)
     tree = {
         "run_dir": job.directory,
@@ -138,11 +139,11 @@ def pipeline(job: Job) -> Outcome:
     (run.root / "prompts.yaml").write_text(json.dumps(asdict(tinymath_prompts())), encoding="utf-8")
     config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job)
     write_work_list(work, run.work_list)
-    prompts = frozenset(work["question"].to_pylist()[: job.warm_up])
-    needed = layout.threads * (layout.student_replicas + layout.teacher_replicas)
+    questions = frozenset(work["question"].to_pylist()[job.warm_up :])
+    needed = layout.threads * layout.student_replicas + layout.teacher_threads * layout.teacher_replicas
     cluster = config.cluster.model_copy(update={"num_cpus": max(needed, os.cpu_count() or 1)})
     with connected(cluster):
-        manifest = generate(config, run, engine_factory=MeasuredEngines(job=job, warm_up_prompts=prompts))
+        manifest = generate(config, run, engine_factory=MeasuredEngines(job=job, measured_questions=questions))
         end = time.time()
     assert manifest["failed"] == 0, manifest["errors"]
     written = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
@@ -178,7 +179,7 @@ def ray_data_llm(job: Job) -> Outcome:
 def _processor(job: Job, stage: Stage) -> Any:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    role = job.role("student", 1, job.layout.student_places) if stage == "attempt" else job.role("teacher", 1, job.layout.teacher_places)
+    role = job.role("student" if stage == "attempt" else "teacher")
     arguments = {name: value for name, value in engine_arguments(role).items() if name != "model" and value is not None}
     config = vLLMEngineProcessorConfig(
         model_source=role.model,

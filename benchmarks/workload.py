@@ -38,7 +38,9 @@ class Layout:
     teacher_places: int = 32
     """Requests that one teacher engine holds at once."""
     threads: int = 1
-    """OpenMP threads of one engine."""
+    """OpenMP threads of one engine, the pipeline's teacher excepted."""
+    teacher_threads: int = 1
+    """OpenMP threads of one teacher engine of the pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,13 @@ class Job:
         fields = json.loads(text)
         return cls(**{**fields, "layout": Layout(**fields["layout"])})
 
-    def role(self, name: Literal["student", "teacher"], replicas: int, places: int) -> RoleConfig:
+    def role(self, name: Literal["student", "teacher"]) -> RoleConfig:
         """The settings of one model in this project's words."""
+        layout = self.layout
+        if name == "student":
+            replicas, places, threads = layout.student_replicas, layout.student_places, layout.threads
+        else:
+            replicas, places, threads = layout.teacher_replicas, layout.teacher_places, layout.teacher_threads
         return RoleConfig.model_validate(
             {
                 "model": getattr(self, name),
@@ -86,7 +93,7 @@ class Job:
                     "max_replicas": replicas,
                     "requests_in_flight": places,
                     # Ray gives an actor as many OpenMP threads as it has whole CPUs, and one when it has less
-                    "cpus_per_replica": self.layout.threads if self.layout.threads > 1 else 0.5,
+                    "cpus_per_replica": threads if threads > 1 else 0.5,
                 },
             }
         )
