@@ -20,6 +20,7 @@ from cgd_ray.rundir import write_json
 from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
 from cgd_ray.training.export import export
+from cgd_ray.training.host_memory import give_back_freed_memory
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
@@ -127,6 +128,8 @@ def build_rank(job: TrainJob) -> Rank:
     torch.set_num_threads(max(1, int(training.cpus_per_worker)))
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
+    if not training.use_gpu:
+        give_back_freed_memory()
     packed = Path(job.packed)
     fingerprint = checkpoints.fingerprint(training, job.model, packed)
     attempt = [secrets.token_hex(4)]
