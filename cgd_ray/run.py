@@ -20,7 +20,6 @@ from cgd_ray.config import Config
 from cgd_ray.console import Screen
 from cgd_ray.displays import TrainingDisplay, failures, show_generation
 from cgd_ray.evaluation.evaluate import Exam, evaluate
-from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.selection import select_records
 from cgd_ray.inputs import make_work_lists, training_problems
@@ -30,6 +29,7 @@ from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
+from cgd_ray.stopping import stopped_by_sigterm
 from cgd_ray.training.driver import TrainingStoppedError, train
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.packing import pack

@@ -168,7 +168,8 @@ class TrainingConfig(Settings):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
+    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint. A node that was taken away after a
+    notice is none."""
     seed: int = 0
     """Order of the packed rows; which records are taken within a budget, which arm they get, whose critique when shuffled."""
 

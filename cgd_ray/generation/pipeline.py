@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, row_batches
-from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
@@ -30,6 +29,7 @@ from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineS
 from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.records import Stage, short_hash
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.stopping import StoppedError, draining_on_sigterm
 
 STOP_FLAG = "stop"
 

@@ -37,11 +37,15 @@ OnAnswers = Callable[[Answers], None]
 def answering(job: TrainJob, answer: Answer, on_answers: OnAnswers) -> Iterator[None]:
     """Measure checkpoints while the body runs, and at its end what is left; on_answers gets each line of validation.jsonl.
 
-    A body that fails leaves what is not measured to the next start. A measurement that fails is a line with its reason.
+    A body that fails, or the stop flag, leaves what is not measured to the next start. A measurement that fails is a line with its reason.
     """
     is_over, is_abandoned = threading.Event(), threading.Event()
+
+    def is_given_up() -> bool:
+        return is_abandoned.is_set() or job.stop_flag.exists()
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="answering") as pool:
-        work = pool.submit(_measure_all, job, answer, on_answers, is_over, is_abandoned)
+        work = pool.submit(_measure_all, job, answer, on_answers, is_over, is_given_up)
         try:
             yield
         except BaseException:
@@ -52,11 +56,11 @@ def answering(job: TrainJob, answer: Answer, on_answers: OnAnswers) -> Iterator[
         work.result()
 
 
-def _measure_all(job: TrainJob, answer: Answer, on_answers: OnAnswers, is_over: threading.Event, is_abandoned: threading.Event) -> None:
-    while not is_abandoned.is_set():
+def _measure_all(job: TrainJob, answer: Answer, on_answers: OnAnswers, is_over: threading.Event, is_given_up: Callable[[], bool]) -> None:
+    while not is_given_up():
         was_over = is_over.is_set()  # before looking: what is published in between is seen in the next round
         if left := checkpoints.awaited(Path(job.checkpoints), read_answers(job.answers_file)):
-            report = _measure(job, left[0], answer, is_abandoned)
+            report = _measure(job, left[0], answer, is_given_up)
             if report is not None:
                 line = {"step": left[0].step, **{name: value for name, value in report.items() if name != "model"}}  # which is gone
                 add_answers(job.answers_file, line)
@@ -68,14 +72,14 @@ def _measure_all(job: TrainJob, answer: Answer, on_answers: OnAnswers, is_over: 
             is_over.wait(POLL_INTERVAL_S)
 
 
-def _measure(job: TrainJob, saved: checkpoints.Saved, answer: Answer, is_abandoned: threading.Event) -> dict[str, Any] | None:
+def _measure(job: TrainJob, saved: checkpoints.Saved, answer: Answer, is_given_up: Callable[[], bool]) -> dict[str, Any] | None:
     """The report, or why there is none; None when it is no longer wanted."""
     import ray
 
     task = ray.remote(num_cpus=0, max_calls=1)  # its process ends with it, and what the export took of memory is free again
     reference = task(_export_and_answer).remote(job, saved, answer)
     while not ray.wait([reference], timeout=POLL_INTERVAL_S)[0]:
-        if is_abandoned.is_set():
+        if is_given_up():
             ray.cancel(reference, force=True)
             return None
     try:

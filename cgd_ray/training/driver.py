@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.stopping import StoppedError, draining_on_sigterm
 from cgd_ray.training.answering import Answer, OnAnswers, answering
 from cgd_ray.training.answers import read_answers
 from cgd_ray.training.checkpoints import best, fingerprint
@@ -50,8 +51,9 @@ def train(
 
     `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
     with the template of a model that has none. `answer` answers held-out problems where training.validation.answers asks for it (see
-    answering.py), and on_answers gets what came out. Returns what report_of() does, and seconds (of this call). on_step gets each step's
-    metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
+    answering.py), and on_answers gets what came out; on_step gets each step's metrics, in order. Returns what report_of() does, and
+    seconds (of this call). Raises TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once
+    max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
@@ -67,9 +69,16 @@ def train(
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
     checkpoints.mkdir(parents=True, exist_ok=True)
-    job.stopped_file.unlink(missing_ok=True)
-    with _tailing(metrics, on_step), nullcontext() if answer is None else answering(job, answer, on_answers):
+    for flag in (job.stopped_file, job.stop_flag):
+        flag.unlink(missing_ok=True)
+    with (
+        draining_on_sigterm(job.stop_flag),
+        _tailing(metrics, on_step),
+        nullcontext() if answer is None else answering(job, answer, on_answers),
+    ):
         _make_trainer(job, training).fit()
+    if job.stop_flag.exists():
+        raise StoppedError(f"stopped after step {len(read_metrics(metrics))}, which is saved; the same command goes on from there")
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
     if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":

@@ -42,6 +42,11 @@ class TrainJob:
         return Path(self.metrics).with_name("validation.jsonl")
 
     @property
+    def stop_flag(self) -> Path:
+        """Tells the ranks to save and end, once it exists."""
+        return Path(self.checkpoints) / "stop"
+
+    @property
     def stopped_file(self) -> Path:
         """Written when the numbers stop being finite; starting again from a checkpoint would only repeat that."""
         return Path(self.checkpoints) / "stopped.json"

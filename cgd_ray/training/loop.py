@@ -24,6 +24,7 @@ from cgd_ray.training.export import export
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
+from cgd_ray.training.notices import Notice, Notices
 from cgd_ray.training.saving import Saver
 from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
 from cgd_ray.training.timing import StepTimer
@@ -55,9 +56,14 @@ class Rank:
     validation: Validation | None
 
 
-def run_training(job: TrainJob, report: Report) -> None:
-    """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this."""
+def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool] = lambda: False) -> None:
+    """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this.
+
+    Asked to stop (notices.py), it saves and returns. `is_preempted` tells whether a node of the ranks is about to be taken away; a
+    collective.
+    """
     state = build_rank(job)
+    notices = Notices(job.stop_flag, is_preempted, state.engine.device)
     step = restore(state)
     log = _open_log(state, step) if state.rank == 0 else None
     saving: Metrics | None = None  # of the step whose checkpoint is being written
@@ -74,14 +80,18 @@ def run_training(job: TrainJob, report: Report) -> None:
             metrics |= {"validation/loss": state.validation.loss(state.engine, state.rank)}
         if log is not None:
             log.write(metrics)
-        if is_saved(step, state):
+        notice = notices.after_step()
+        if is_saved(step, state) or notice != Notice.NONE:
             finish_save(state, saving, report)
             start_save(state, metrics)
             saving = metrics
+        if notice == Notice.STOP:
+            break
     finish_save(state, saving, report)
     if log is not None:
         log.close()
-    export_student(state)
+    if step == state.plan.num_steps:
+        export_student(state)
 
 
 def _open_log(state: Rank, step: int) -> MetricsLog:
