@@ -1,18 +1,22 @@
 """The problems that a run begins with: read, compared with benchmarks, and made into work lists, before anything heavy starts.
 
-How to use: `problems, decontamination = training_problems(config)`, then `work_lists = make_work_lists(config, run, problems)`.
+How to use: `problems, decontamination = training_problems(config)`, then `work_lists = make_work_lists(config, run, problems)`; and
+`check_given_records(config, Path(config.records))` where records are given.
 """
 
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
+from cgd_ray.generation.finished import record_parts
 from cgd_ray.problems.decontamination import decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list
 from cgd_ray.rundir import RunDir
+from cgd_ray.training.arms import check_columns
 from cgd_ray.training.held_out import problems_to_answer
 
 
@@ -35,3 +39,10 @@ def make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Pat
     for path, work in lists.items():
         check_work_list(work, path)
     return lists
+
+
+def check_given_records(config: Config, records: Path) -> None:
+    """Raise ValueError when another run's records are none, are of another version, or lack what the training's arms read."""
+    columns = pq.read_schema(record_parts(records)[0]).names
+    for arm in config.training.arm_shares:
+        check_columns(arm, columns)

@@ -22,7 +22,7 @@ from cgd_ray.displays import TrainingDisplay, failures, show_generation
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.selection import select_records
-from cgd_ray.inputs import make_work_lists, training_problems
+from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
 from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import write_work_list
@@ -102,10 +102,8 @@ def _pending(command: str, session: Session) -> list[Stage]:
     config, run = session.config, session.run
     if config.records is None:
         check_records(config, run.records)
-    elif read_manifest(session.records) is None:
-        raise ValueError(
-            f"records {session.records} holds no finished records (no manifest.json); give RUN_DIR/records of a finished generation"
-        )
+    else:
+        check_given_records(config, session.records)
     if command == "train" and read_manifest(run.selected) is None:
         raise ValueError(f"run_dir {run.root} holds no selected records to train on; run `cgd generate` with the same config first")
     if command == "evaluate" and config.evaluation is None:
