@@ -122,7 +122,8 @@ def best(checkpoints: Path, name: str, choose_by: ChooseBy, answers: AnswersBySt
     """The complete and undamaged checkpoint with the least held-out loss or the highest pass@1; the last one when they are equal."""
     found = _best(list(_whole(checkpoints, name)), choose_by, answers)
     if found is None:
-        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out {choose_by}; set training.export to last")
+        remedies = {"loss": "set training.export to last", "pass@1": "mend what validation.jsonl names and remove it to measure again"}
+        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out {choose_by}; {remedies[choose_by]}")
     return found
 
 

@@ -18,7 +18,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.stopping import StoppedError, draining_on_sigterm
 from cgd_ray.training.answering import Answer, OnAnswers, answering
 from cgd_ray.training.answers import read_answers
-from cgd_ray.training.checkpoints import best, fingerprint
+from cgd_ray.training.checkpoints import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsTail, read_metrics
 from cgd_ray.training.report import report_of
@@ -81,9 +81,11 @@ def train(
         raise StoppedError(f"stopped after step {len(read_metrics(metrics))}, which is saved; the same command goes on from there")
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
+    answers = read_answers(job.answers_file)
+    prune(checkpoints, training.keep_checkpoints, len(read_metrics(metrics)), answers)  # what was kept for its answers alone
     if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":
         _export_best_by_answers(job, training)
-    return {**report_of(training, read_metrics(metrics), read_answers(job.answers_file)), "seconds": time.monotonic() - started}
+    return {**report_of(training, read_metrics(metrics), answers), "seconds": time.monotonic() - started}
 
 
 def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:

@@ -83,7 +83,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, problems: list[dict[str, Any]
         num_workers=1,
         warmup_fraction=0.0,
         checkpoint_every_steps=1,
-        keep_checkpoints=1,
+        keep_checkpoints=2,
         export="best",
         validation={"fraction": 0.1, "every_steps": 1, "answers": {"every_steps": 1}, "choose_by": "pass@1"},
     )
