@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
-from cgd_ray.config import Config, RoleConfig
+from cgd_ray.config import Config, PlacementConfig, RoleConfig
 from cgd_ray.prompts import Message, load_prompts
 from cgd_ray.training.extras import check_installed
 
@@ -97,25 +97,41 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
 
 def _demands(config: Config) -> list[tuple[str, float, float]]:
     """(phase, CPUs, GPUs) at the fewest replicas each phase can run with."""
-    student, teacher, training = config.student.placement, config.teacher.placement, config.training
+    student, teacher = config.student.placement, config.teacher.placement
+    workers, training = _num_workers(config), config.training
+    answering = config.answering_student
+    answers = answering.placement if answering is not None else None
     return [
         (
             "generate",
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
             student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
         ),
-        ("train", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
+        (
+            "train",
+            workers * training.cpus_per_worker + (answers.min_replicas * answers.cpus_per_replica if answers else 0),
+            workers * int(training.use_gpu) + (answers.min_replicas * answers.gpus_per_replica if answers else 0),
+        ),
         ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
     ]
 
 
+def _num_workers(config: Config) -> int:
+    """The fewest that will do; the most where checkpoints answer beside them, as an elastic training takes all that it can get."""
+    fewest, most = config.training.worker_range
+    return fewest if config.answering_student is None else most
+
+
 def _arithmetic(config: Config, phase: str, kind: str) -> str:
     if phase == "train":
-        each = config.training.cpus_per_worker if kind == "CPU" else 1
-        return f"training.num_workers {config.training.worker_range[0]} x {each:g}"
-    terms = []
-    for name in ("student", "teacher") if phase == "generate" else ("student",):
-        placement = getattr(config, name).placement
-        each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
-        terms.append(f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}")
-    return " + ".join(terms)
+        each = config.training.cpus_per_worker if kind == "CPU" else int(config.training.use_gpu)
+        workers = f"training.num_workers {_num_workers(config)} x {each:g}"
+        answering = config.answering_student
+        return workers if answering is None else f"{workers} + {_replicas('training.validation.answers', answering.placement, kind)}"
+    names = ("student", "teacher") if phase == "generate" else ("student",)
+    return " + ".join(_replicas(name, getattr(config, name).placement, kind) for name in names)
+
+
+def _replicas(name: str, placement: PlacementConfig, kind: str) -> str:
+    each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
+    return f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}"

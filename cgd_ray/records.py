@@ -5,9 +5,14 @@ Symbols as in the method's paper: x the problem, y' the attempt, c the critique,
 """
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
+
+RECORDS_VERSION = 1
+"""Of what the columns mean; to be raised when one comes to mean something else, so that older records are refused and not misread."""
 
 Stage = Literal["attempt", "critique", "refinement", "direct"]
 STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
@@ -70,6 +75,16 @@ def columns_of(stage: Stage) -> list[str]:
     """The columns that a stage writes, in the record's order."""
     besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[stage]
     return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
+
+
+def check_version(manifest: Mapping[str, Any], directory: Path) -> None:
+    """Raise ValueError when the records that a manifest describes are of another version."""
+    version = manifest.get("version", 1)  # the first version's manifests did not say
+    if version != RECORDS_VERSION:
+        raise ValueError(
+            f"{directory} holds records of version {version}, this cgd_ray reads and writes version {RECORDS_VERSION}; "
+            "generate them again, or use the cgd_ray that wrote them"
+        )
 
 
 def make_record_id(problem_id: str, sample_index: int) -> str:

@@ -17,19 +17,19 @@ import pyarrow as pa
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config
-from cgd_ray.console import Bar, Screen
-from cgd_ray.evaluation.evaluate import evaluate
-from cgd_ray.generation.draining import stopped_by_sigterm
+from cgd_ray.console import Screen
+from cgd_ray.displays import TrainingDisplay, failures, show_generation
+from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.generation.pipeline import check_records, generate
-from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
+from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
 from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
-from cgd_ray.problems.decontamination import Benchmarks, decontaminate
-from cgd_ray.problems.sources import load_problems
-from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
+from cgd_ray.problems.decontamination import Benchmarks
+from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
+from cgd_ray.stopping import stopped_by_sigterm
 from cgd_ray.training.driver import TrainingStoppedError, train
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.packing import pack
@@ -81,8 +81,8 @@ def execute(command: str, config: Config) -> None:
     run = RunDir(config.run_dir)
     with _refusing():
         run.check(config)
-        problems, decontamination = _training_problems(config)
-        work_lists = _make_work_lists(config, run, problems)
+        problems, decontamination = training_problems(config)
+        work_lists = make_work_lists(config, run, problems)
     with Screen(run.logs / "driver.log") as screen:
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with _refusing():
@@ -97,34 +97,13 @@ def execute(command: str, config: Config) -> None:
             screen.say(f"model:   {run.model}")
 
 
-def _training_problems(config: Config) -> tuple[pa.Table, dict[str, Any] | None]:
-    """The problems to train on and, when they were compared with benchmarks, the report on that."""
-    problems = load_problems(config.problems)
-    if config.problems.decontaminate is None:
-        return problems, None
-    return decontaminate(problems, config.problems.decontaminate)
-
-
-def _make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Path, pa.Table]:
-    """Read the problems of the evaluation too: a wrong column is better found now than after a night of generation."""
-    lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
-    if config.evaluation is not None:
-        held_out = load_problems(config.evaluation.problems)
-        lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
-    for path, work in lists.items():
-        check_work_list(work, path)
-    return lists
-
-
 def _pending(command: str, session: Session) -> list[Stage]:
     """The command's unfinished stages. Raises ValueError when what the first of them reads is not there."""
     config, run = session.config, session.run
     if config.records is None:
         check_records(config, run.records)
-    elif read_manifest(session.records) is None:
-        raise ValueError(
-            f"records {session.records} holds no finished records (no manifest.json); give RUN_DIR/records of a finished generation"
-        )
+    else:
+        check_given_records(config, session.records)
     if command == "train" and read_manifest(run.selected) is None:
         raise ValueError(f"run_dir {run.root} holds no selected records to train on; run `cgd generate` with the same config first")
     if command == "evaluate" and config.evaluation is None:
@@ -170,24 +149,7 @@ def _generate(session: Session) -> None:
     config = session.config
     total = session.work_lists[session.run.work_list].num_rows
     with session.screen.progress("generate", total, "records") as bar:
-        generate(config, session.run, lambda counts: _show_generation(bar, counts))
-
-
-def _show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
-    if not any(counts.get(name) for name in ("attempts", "failed")):
-        bar.update(0, "engines are starting")
-        return
-    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
-    bar.update(counts["refinements"] + counts["failed"], note + _failures(counts))
-
-
-def _failures(counts: Mapping[str, int]) -> str:
-    """How many rows failed, and most often of what."""
-    if not counts["failed"]:
-        return ""
-    reasons = {name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)}
-    often = max(reasons, key=lambda reason: reasons[reason], default="")
-    return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
+        generate(config, session.run, lambda counts: show_generation(bar, counts))
 
 
 def _select(session: Session) -> None:
@@ -220,6 +182,7 @@ def _train(session: Session) -> None:
     assert packed is not None, "packing is the stage before"
     num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
     with session.screen.progress("train", num_steps, "steps") as bar:
+        display = TrainingDisplay(session.screen, bar)
         report = train(
             config.training,
             config.student.model,
@@ -227,18 +190,26 @@ def _train(session: Session) -> None:
             run.checkpoints,
             run.metrics,
             run.model,
-            lambda step: _show_step(bar, step),
+            display.show_step,
             validation=run.validation_packed,
             about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
             chat_template=config.student.chat_template,
+            answer=_exam_while_training(session),
+            on_answers=display.show_answers,
         )
     write_json(run.training_report, report)
 
 
-def _show_step(bar: Bar, step: Mapping[str, float]) -> None:
-    bar.update(
-        int(step["train/step"]),
-        f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {step['train/tokens_per_s']:,.0f} tokens/s",
+def _exam_while_training(session: Session) -> Exam | None:
+    """How checkpoints answer held-out problems; None where they do not."""
+    config = session.config
+    if config.answering_student is None:
+        return None
+    return Exam(
+        student=config.answering_student,
+        prompts=load_prompts(config.prompts),
+        work_list=session.run.validation_work_list,
+        grading_timeout_s=config.selection.grading_timeout_s,
     )
 
 
@@ -251,7 +222,7 @@ def _evaluate(session: Session, name: str, model: str) -> None:
             name,
             session.run.evaluation_work_list,
             session.run,
-            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}"),
+            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{failures(counts)}"),
         )
 
 

@@ -38,6 +38,7 @@ class RunDir:
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"
         self.packed = self.root / "training" / "packed"
+        self.validation_work_list = self.root / "training" / "validation" / "work_list.parquet"
         self.validation_examples = self.root / "training" / "validation" / "examples"
         self.validation_packed = self.root / "training" / "validation" / "packed"
         self.checkpoints = self.root / "training" / "checkpoints"

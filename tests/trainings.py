@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.batches import Plan
+from cgd_ray.training.checkpoint_export import checkpoint_weights
+from cgd_ray.training.checkpoints import directory_of
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import read_metrics
 from tests.builders import packed_examples, random_examples, tiny_model
@@ -63,6 +65,10 @@ class Trainings:
             metrics=str(run / "metrics.jsonl"),
             export_to=str(run / "model"),
         )
+
+    def from_files(self, name: str, step: int, **settings: Any) -> dict[str, torch.Tensor]:
+        """The weights of its checkpoint after this step, without any rank."""
+        return checkpoint_weights(make_training(**settings), self.model, directory_of(self.root / name / "checkpoints", step))
 
     def metrics(self, name: str) -> list[dict[str, float]]:
         """The lines of its metrics.jsonl."""

@@ -9,11 +9,12 @@ from cgd_ray.config.base import Settings
 from cgd_ray.config.loading import differing_settings, load_config, to_yaml
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
-from cgd_ray.config.training import ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
+from cgd_ray.config.training import AnswersConfig, ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
 from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
 
 __all__ = [
     "EXECUTION_ONLY",
+    "AnswersConfig",
     "ApiConfig",
     "ArmName",
     "ClusterConfig",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cgd_ray.config.base import Count, Fraction, Settings
+from cgd_ray.config.roles import PlacementConfig, SamplingConfig
 
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
@@ -50,14 +51,37 @@ VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdi
 Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
 
 
+class AnswersConfig(Settings):
+    """Held-out problems that the student of a checkpoint answers, the problem alone, beside the training, which does not wait for it."""
+
+    every_steps: Count
+    """Steps between the checkpoints that are measured so, a multiple of training.checkpoint_every_steps; the last step's is as well."""
+    max_problems: Count = 500
+    """Answer at most so many of the held-out problems that have a reference answer."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How the student decodes."""
+    placement: PlacementConfig | None = None
+    """Engines, beside the workers of the training; null takes one replica of student.placement."""
+
+
 class ValidationConfig(Settings):
-    """Loss on held-out records while the student trains; never on a benchmark."""
+    """What the student makes of held-out problems while it trains; never of a benchmark."""
 
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
     """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed, budget
     and run."""
     every_steps: Count
     """Steps between looks at the held-out loss; the last step is always followed by one."""
+    answers: AnswersConfig | None = None
+    """Also measure pass@1 on held-out problems, by engines of its own; null measures the loss only."""
+    choose_by: Literal["loss", "pass@1"] = "loss"
+    """What makes the best checkpoint: the least held-out loss, or the highest pass@1 on held-out problems, which needs `answers`."""
+
+    @model_validator(mode="after")
+    def _what_is_chosen_by_is_measured(self) -> "ValidationConfig":
+        if self.choose_by == "pass@1" and self.answers is None:
+            raise ValueError("choose_by is pass@1 but answers is null, so pass@1 is not measured; set answers, or choose by loss")
+        return self
 
 
 class LoraConfig(Settings):
@@ -130,11 +154,13 @@ class TrainingConfig(Settings):
     checkpoint_every_steps: Count | None = None
     """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints that are kept, more than one in case the newest turns out damaged; besides, the best by held-out loss is."""
+    """Newest checkpoints that are kept, more than one in case the newest turns out damaged; besides, the best by held-out loss
+    and by held-out pass@1 are, and those whose pass@1 is still awaited."""
     validation: ValidationConfig | None = None
     """Held-out loss while training; null trains on everything."""
     export: Literal["last", "best"] = "last"
-    """Which weights become the trained student: the last step's, or those of the checkpoint with the least held-out loss."""
+    """Which weights become the trained student: the last step's, or those of the checkpoint that is the best by
+    training.validation.choose_by."""
     lora: LoraConfig | None = None
     """Train low-rank adapters only; null trains all weights. Needs the extra `lora`."""
     offload: Literal["none", "optimizer", "parameters"] = "none"
@@ -142,7 +168,8 @@ class TrainingConfig(Settings):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint."""
+    """Worker-group failures after which Ray Train gives up; each resumes from the newest checkpoint. A node that was taken away after a
+    notice is none."""
     seed: int = 0
     """Order of the packed rows; which records are taken within a budget, which arm they get, whose critique when shuffled."""
 
@@ -197,4 +224,15 @@ class TrainingConfig(Settings):
         if self.export == "best" and (self.validation is None or self.checkpoint_every_steps is None):
             lacking = "validation" if self.validation is None else "checkpoint_every_steps"
             raise ValueError(f"export is best but {lacking} is null, so there is nothing to choose by or from; set it, or export last")
+        return self
+
+    @model_validator(mode="after")
+    def _answered_steps_are_saved(self) -> "TrainingConfig":
+        answers, saved = None if self.validation is None else self.validation.answers, self.checkpoint_every_steps
+        if answers is not None and (saved is None or answers.every_steps % saved):
+            remedy = "set checkpoint_every_steps" if saved is None else f"{-(-answers.every_steps // saved) * saved} would do"
+            raise ValueError(
+                f"validation.answers.every_steps {answers.every_steps} is no multiple of checkpoint_every_steps {saved}, and only "
+                f"checkpoints can answer; {remedy}"
+            )
         return self

@@ -41,6 +41,7 @@ EXECUTION_ONLY = (
     "training.trackers",
     "training.offload",
     "training.max_failures",
+    "training.validation.answers.placement",
 )
 """Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
 
@@ -125,6 +126,15 @@ class Config(Settings):
     def wants_direct(self) -> bool:
         """Whether generation makes the teacher's direct answers."""
         return self.generation.direct_answers or "distilled_sft" in self.training.arm_shares
+
+    @property
+    def answering_student(self) -> RoleConfig | None:
+        """The student as it answers held-out problems while it trains, but for the model; None where it does not."""
+        answers = None if self.training.validation is None else self.training.validation.answers
+        if answers is None:
+            return None
+        one = self.student.placement.model_copy(update={"min_replicas": 1, "max_replicas": 1})
+        return self.student.model_copy(update={"sampling": answers.sampling, "placement": answers.placement or one})
 
     @model_validator(mode="after")
     def _repetitions_differ(self) -> "Config":

@@ -5,7 +5,7 @@ How to use: `report = evaluate(config, config.student.model, "base", work_list, 
 """
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,37 +13,55 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgd_ray.config import Config
+from cgd_ray.config import Config, RoleConfig
 from cgd_ray.evaluation.metrics import mean_pass_at_k, wilson_interval
 from cgd_ray.generation.pipeline import run_attempts
+from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.grading import Grader, is_boxed
-from cgd_ray.prompts import load_prompts
+from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.rundir import RunDir, atomic_write, manifest_parts, read_manifest, write_json, write_manifest
 
 
-def evaluate(
-    config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: Callable[[dict[str, int]], None]
-) -> dict[str, Any]:
+def evaluate(config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: ProgressFn | None = None) -> dict[str, Any]:
     """Answer the work list with `model` in the student's place and return the report, which is also written as report.json."""
     assert config.evaluation is not None, "the caller skips the evaluation when none is configured"
-    started = time.monotonic()
-    directory = run.evaluation(name)
-    role = config.student.model_copy(update={"model": model, "sampling": config.evaluation.sampling})
-    run_attempts(role, load_prompts(config.prompts), work_list, directory / "answers", on_progress)
-    answers = pa.concat_tables([pq.read_table(part) for part in manifest_parts(directory / "answers")]).sort_by(
-        [("problem_id", "ascending"), ("sample_index", "ascending")]
+    role = config.student.model_copy(update={"sampling": config.evaluation.sampling})
+    exam = Exam(
+        student=role, prompts=load_prompts(config.prompts), work_list=work_list, grading_timeout_s=config.selection.grading_timeout_s
     )
-    with Grader(config.selection.grading_timeout_s) as grader:
-        grades = grader.grade(list(zip(answers["attempt"].to_pylist(), answers["reference_answer"].to_pylist(), strict=True)))
-    report = {"model": model, **_report(answers, grades), "seconds": time.monotonic() - started}
-    graded = directory / "graded.parquet"
-    with atomic_write(graded) as temporary:
-        pq.write_table(answers.append_column("correct", pa.array([bool(grade) for grade in grades])), temporary)
-    write_json(directory / "report.json", report)
-    manifest = read_manifest(directory / "answers")
-    assert manifest is not None, "manifest_parts has read it above"
-    write_manifest(directory, manifest["fingerprint"], [graded, directory / "report.json"], report)
-    return report
+    return exam(model, run.evaluation(name), on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """Problems, and how they are answered and graded, by any model. Crosses processes."""
+
+    student: RoleConfig
+    """Everything but the model."""
+    prompts: Prompts
+    work_list: Path
+    """WORK_SCHEMA, with reference answers."""
+    grading_timeout_s: float
+
+    def __call__(self, model: str, directory: Path, on_progress: ProgressFn | None = None) -> dict[str, Any]:
+        """Answer all problems; answers, grades and report are kept in `directory`, and the report is returned."""
+        started = time.monotonic()
+        role = self.student.model_copy(update={"model": model})
+        run_attempts(role, self.prompts, self.work_list, directory / "answers", on_progress)
+        answers = pa.concat_tables([pq.read_table(part) for part in manifest_parts(directory / "answers")]).sort_by(
+            [("problem_id", "ascending"), ("sample_index", "ascending")]
+        )
+        with Grader(self.grading_timeout_s) as grader:
+            grades = grader.grade(list(zip(answers["attempt"].to_pylist(), answers["reference_answer"].to_pylist(), strict=True)))
+        report = {"model": model, **_report(answers, grades), "seconds": time.monotonic() - started}
+        graded = directory / "graded.parquet"
+        with atomic_write(graded) as temporary:
+            pq.write_table(answers.append_column("correct", pa.array([bool(grade) for grade in grades])), temporary)
+        write_json(directory / "report.json", report)
+        manifest = read_manifest(directory / "answers")
+        assert manifest is not None, "manifest_parts has read it above"
+        write_manifest(directory, manifest["fingerprint"], [graded, directory / "report.json"], report)
+        return report
 
 
 def _report(answers: pa.Table, grades: list[bool | None]) -> dict[str, Any]:

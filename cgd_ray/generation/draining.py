@@ -2,71 +2,18 @@
 
 Ray Data cannot be asked to stop, so the stages are: a file in the run directory tells them. They start no further row, give those in their
 engines a little time, and leave unfinished rows out of their output; their ids are then not committed, and the same command makes them.
-How to use: `with draining_on_sigterm(path): ...` in the driver; in a stage `rows = await finished_before_stop(tasks, path)`.
+How to use: `with draining_on_sigterm(path): ...` in the driver (stopping.py); in a stage `rows = await finished_before_stop(tasks, path)`.
 """
 
 import asyncio
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 GRACE_S = 15.0
 POLL_INTERVAL_S = 0.5
-LONGEST_S = 28.0  # from the signal to the end of the process, come what may: schedulers kill after 30
-EXIT_STOPPED = 128 + signal.SIGTERM
 
 Result = TypeVar("Result")
-
-
-class StoppedError(KeyboardInterrupt):
-    """The run was asked to stop; what is finished is kept."""
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """While the body runs, SIGTERM raises StoppedError in it."""
-
-    def stop(signal_number: int, frame: object) -> None:
-        raise StoppedError("stopped; the same command goes on from here")
-
-    with _on_sigterm(stop):
-        yield
-
-
-@contextmanager
-def draining_on_sigterm(flag: Path) -> Iterator[None]:
-    """While the body runs, SIGTERM sets the flag; a body that then does not end in time is ended with its process."""
-
-    timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
-    timer.daemon = True
-
-    def stop(signal_number: int, frame: object) -> None:
-        if not flag.exists():
-            flag.parent.mkdir(parents=True, exist_ok=True)
-            flag.touch()
-            timer.start()
-
-    try:
-        with _on_sigterm(stop):
-            yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _on_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's business
-        return
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def end_run(flag: Path | None, error: Exception) -> None:

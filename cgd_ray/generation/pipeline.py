@@ -21,15 +21,15 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, row_batches
-from cgd_ray.generation.draining import StoppedError, draining_on_sigterm
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.prompts import Prompts, load_prompts
-from cgd_ray.records import Stage, short_hash
+from cgd_ray.records import RECORDS_VERSION, Stage, short_hash
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.stopping import StoppedError, draining_on_sigterm
 
 STOP_FLAG = "stop"
 
@@ -149,7 +149,7 @@ def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused
         "seconds": time.monotonic() - started,
         "engine_seconds": _engine_seconds(ledger, plan.stages),
     }
-    write_manifest(flow.output, fingerprint, parts, {**details, "fingerprints": dict(plan.fingerprints)})
+    write_manifest(flow.output, fingerprint, parts, {"version": RECORDS_VERSION, **details, "fingerprints": dict(plan.fingerprints)})
     shutil.rmtree(flow.state)
     manifest = read_manifest(flow.output)
     assert manifest is not None, "it has just been written"

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from cgd_ray.generation.finished import record_parts
 from cgd_ray.problems.work_list import ROWS_PER_GROUP
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
-from cgd_ray.rundir import atomic_write, manifest_parts
+from cgd_ray.rundir import atomic_write
 
 ID_COLUMN = "record_id"
 TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "tokens")
@@ -26,7 +27,8 @@ Reused = dict[Stage, dict[str, int]]
 def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path) -> Reused:
     """Write the work list with every column found in the sources; returns what was found.
 
-    A row counts as the same when its id and its question are. Raises ValueError for a source that is no finished generation.
+    A row counts as the same when its id and its question are. Raises ValueError for a source that is no finished
+    generation of this version.
     """
     work = pq.read_table(work_list)
     reused: Reused = {}
@@ -45,7 +47,7 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
 
 
 def _made_alike(source: Path, stage: Stage, fingerprint: str) -> pa.Table:
-    rows = pyarrow.dataset.dataset([str(part) for part in manifest_parts(source)], schema=RECORD_SCHEMA)
+    rows = pyarrow.dataset.dataset([str(part) for part in record_parts(source)], schema=RECORD_SCHEMA)
     alike = (pc.field(f"{stage}_fingerprint") == fingerprint) & pc.is_valid(pc.field(stage))
     return rows.to_table(columns=[ID_COLUMN, "question", *columns_of(stage)], filter=alike)
 

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import SelectionConfig
+from cgd_ray.generation.finished import record_parts
 from cgd_ray.generation.leakage import LEAKS, find_leaks
 from cgd_ray.grading import Grader
 from cgd_ray.problems.decontamination import Benchmarks
-from cgd_ray.records import SELECTED_SCHEMA, STAGES
-from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
+from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES
+from cgd_ray.rundir import atomic_write, read_manifest, write_manifest
 
 ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
 
@@ -30,17 +31,17 @@ def select_records(
 ) -> dict[str, Any]:
     """Read finished records, write them with grades, leaks and `drop_reason` (SELECTED_SCHEMA), and return the counts of the manifest.
 
-    Records whose question overlaps with `benchmarks` are dropped as contaminated.
+    Records whose question overlaps with `benchmarks` are dropped as contaminated. Raises ValueError for what record_parts() refuses.
     """
     started = time.monotonic()
-    counts = _Counts()
+    counts, parts = _Counts(), record_parts(records)
     output = selected / "selected.parquet"
     with (
         Grader(config.grading_timeout_s) as grader,
         atomic_write(output) as temporary,
         pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer,
     ):
-        for part in manifest_parts(records):
+        for part in parts:
             for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
                 rows = _graded(batch.to_pylist(), grader)
                 for row in rows:
@@ -50,8 +51,8 @@ def select_records(
                 writer.write_table(pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA))
                 on_progress(len(rows))
     manifest = read_manifest(records)
-    assert manifest is not None, "manifest_parts has read it above"
-    details = {**counts.as_dict(), "seconds": time.monotonic() - started}
+    assert manifest is not None, "record_parts has read it above"
+    details = {"version": RECORDS_VERSION, **counts.as_dict(), "seconds": time.monotonic() - started}
     write_manifest(selected, manifest["fingerprint"], [output], details)
     return details
 

@@ -180,10 +180,12 @@ def _spending_text(spending: Mapping[str, Any]) -> str:
 
 
 def _training_text(training: Mapping[str, Any]) -> str:
+    best, step = training["best_validation_pass@1"], training["best_pass@1_step"]
+    answered = "" if best is None else f", held-out pass@1 {best:.1%} at best, after step {step}"
     return (
         f"{training['arm']}, {training['steps']} steps, {training['world_size']} workers, ZeRO-{training['zero_stage']}: loss "
         f"{training['first_loss']:.3f} → {training['last_loss']:.3f}, {training['target_tokens']:,} target tokens, "
-        f"{training['tokens_per_s']:,.0f} tokens/s"
+        f"{training['tokens_per_s']:,.0f} tokens/s{answered}"
     )
 
 

@@ -9,18 +9,24 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cgd_ray.config import EXECUTION_ONLY, TrainingConfig
 from cgd_ray.records import short_hash
 from cgd_ray.rundir import file_sha256, read_json, read_manifest, write_json
+from cgd_ray.training.answers import AnswersByStep
 
 logger = logging.getLogger(__name__)
 
-NO_EFFECT = tuple(name.removeprefix("training.") for name in EXECUTION_ONLY if name.startswith("training."))
+NO_EFFECT = tuple(name.removeprefix("training.") for name in EXECUTION_ONLY if name.startswith("training.") and name.count(".") == 1)
 """Settings that do not change which numbers come out, so a checkpoint outlives their change."""
+ONLY_MEASURED = {"answers", "choose_by"}
+"""Settings of training.validation of which the same is true."""
+
+ChooseBy = Literal["loss", "pass@1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +38,25 @@ class Saved:
     """Optimizer steps that had been taken."""
     validation_loss: float | None
     """On the held-out examples; null when it was not measured at this step."""
+    is_answered: bool
+    """Whether held-out problems are to be answered with it."""
+
+    @classmethod
+    def of(cls, directory: Path, manifest: Mapping[str, Any]) -> "Saved":
+        """What a manifest says."""
+        return cls(
+            directory=directory,
+            step=manifest["step"],
+            validation_loss=manifest["validation_loss"],
+            is_answered=manifest.get("is_answered", False),
+        )
 
 
 def fingerprint(training: TrainingConfig, model: str, packed: Path) -> str:
     """Names everything that decides the weights after n steps: settings, packed data, initial model."""
     data = read_manifest(packed)
     assert data is not None, "training starts on finished data only"
-    settings = {name: value for name, value in training.model_dump(mode="json").items() if name not in NO_EFFECT}
+    settings = training.model_dump(mode="json", exclude={**dict.fromkeys(NO_EFFECT, True), "validation": ONLY_MEASURED})
     content = {"training": settings, "packed": [part["sha256"] for part in data["parts"]], "model": _model_identity(model)}
     return short_hash(json.dumps(content, sort_keys=True))
 
@@ -57,8 +75,8 @@ def publish(written: Path, checkpoints: Path, name: str, parts: Sequence[Mapping
     return directory
 
 
-def prune(checkpoints: Path, keep: int, saved_step: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the one with the least held-out loss.
+def prune(checkpoints: Path, keep: int, saved_step: int, answers: AnswersByStep) -> None:
+    """Remove all but the newest `keep` checkpoints, the best ones, and those whose answers are still awaited.
 
     Those after `saved_step`, which has just been saved, were found damaged and taken again: they go too, and do not count as the newest.
     """
@@ -66,12 +84,24 @@ def prune(checkpoints: Path, keep: int, saved_step: int) -> None:
     for directory in [directory for directory in directories if directory > directory_of(checkpoints, saved_step)]:
         directories.remove(directory)
         _remove(directory)
-    losses = {directory: (read_json(directory / "manifest.json") or {}).get("validation_loss") for directory in directories}
-    measured = {directory: loss for directory, loss in losses.items() if loss is not None}
-    best = min(measured, key=lambda directory: measured[directory], default=None)
+    found = [Saved.of(directory, manifest) for directory in directories if (manifest := read_json(directory / "manifest.json")) is not None]
+    spared = {saved.directory for saved in found if _is_awaited(saved, answers)}
+    for choose_by in get_args(ChooseBy):
+        if (best_of_all := _best(found, choose_by, answers)) is not None:
+            spared.add(best_of_all.directory)
     for directory in directories[keep:]:
-        if directory != best:
+        if directory not in spared:
             _remove(directory)
+
+
+def awaited(checkpoints: Path, answers: AnswersByStep) -> list[Saved]:
+    """Checkpoints that held-out problems are still to be answered with, oldest first."""
+    found = []
+    for directory in sorted(checkpoints.glob("step-*")):
+        with suppress(FileNotFoundError):  # pruned while it is looked at
+            if (manifest := read_json(directory / "manifest.json")) is not None:
+                found.append(Saved.of(directory, manifest))
+    return [saved for saved in found if _is_awaited(saved, answers)]
 
 
 def remove_leftovers(checkpoints: Path) -> None:
@@ -88,12 +118,21 @@ def newest(checkpoints: Path, name: str) -> Saved | None:
     return next(_whole(checkpoints, name), None)
 
 
-def best(checkpoints: Path, name: str) -> Saved:
-    """The complete and undamaged checkpoint with the least held-out loss; the last one when they are equal."""
-    measured = [saved for saved in _whole(checkpoints, name) if saved.validation_loss is not None]
-    if not measured:
-        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out loss; set training.export to last")
-    return min(measured, key=lambda saved: saved.validation_loss or 0.0)
+def best(checkpoints: Path, name: str, choose_by: ChooseBy, answers: AnswersByStep) -> Saved:
+    """The complete and undamaged checkpoint with the least held-out loss or the highest pass@1; the last one when they are equal."""
+    found = _best(list(_whole(checkpoints, name)), choose_by, answers)
+    if found is None:
+        remedies = {"loss": "set training.export to last", "pass@1": "mend what validation.jsonl names and remove it to measure again"}
+        raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out {choose_by}; {remedies[choose_by]}")
+    return found
+
+
+def checked(directory: Path) -> Saved:
+    """This checkpoint. Raises ValueError when it is incomplete or damaged."""
+    manifest = _undamaged_manifest(directory)
+    if manifest is None:
+        raise ValueError(f"checkpoint {directory} is incomplete or damaged; it is not measured")
+    return Saved.of(directory, manifest)
 
 
 def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
@@ -107,7 +146,24 @@ def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
                 f"checkpoint {directory} was made from other data, model or settings (fingerprint {manifest['fingerprint']}, "
                 f"this training's is {name}); remove {checkpoints} to train anew"
             )
-        yield Saved(directory=directory, step=manifest["step"], validation_loss=manifest["validation_loss"])
+        yield Saved.of(directory, manifest)
+
+
+def _best(newest_first: Sequence[Saved], choose_by: ChooseBy, answers: AnswersByStep) -> Saved | None:
+    """The best of those that were measured; the newest when they are equal."""
+    scores = [(saved, score) for saved in newest_first if (score := _score(saved, choose_by, answers)) is not None]
+    return max(scores, key=lambda scored: scored[1])[0] if scores else None
+
+
+def _score(saved: Saved, choose_by: ChooseBy, answers: AnswersByStep) -> float | None:
+    """The more the better; None when it was not measured."""
+    if choose_by == "pass@1":
+        return answers.get(saved.step, {}).get("pass@1")
+    return None if saved.validation_loss is None else -saved.validation_loss
+
+
+def _is_awaited(saved: Saved, answers: AnswersByStep) -> bool:
+    return saved.is_answered and saved.step not in answers
 
 
 def _remove(directory: Path) -> None:

@@ -9,12 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.stopping import StoppedError, draining_on_sigterm
+from cgd_ray.training.answering import Answer, OnAnswers, answering
+from cgd_ray.training.answers import read_answers
+from cgd_ray.training.checkpoints import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsTail, read_metrics
 from cgd_ray.training.report import report_of
@@ -40,12 +44,16 @@ def train(
     validation: Path | None = None,
     about: Mapping[str, str] | None = None,
     chat_template: str | None = None,
+    answer: Answer | None = None,
+    on_answers: OnAnswers = lambda line: None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
     `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
-    with the template of a model that has none. Returns what report_of() does, and seconds (of this call). on_step gets each step's
-    metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
+    with the template of a model that has none. `answer` answers held-out problems where training.validation.answers asks for it (see
+    answering.py), and on_answers gets what came out; on_step gets each step's metrics, in order. Returns what report_of() does, and
+    seconds (of this call). Raises TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once
+    max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
@@ -61,12 +69,23 @@ def train(
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )
     checkpoints.mkdir(parents=True, exist_ok=True)
-    job.stopped_file.unlink(missing_ok=True)
-    with _tailing(metrics, on_step):
+    for flag in (job.stopped_file, job.stop_flag):
+        flag.unlink(missing_ok=True)
+    with (
+        draining_on_sigterm(job.stop_flag),
+        _tailing(metrics, on_step),
+        nullcontext() if answer is None else answering(job, answer, on_answers),
+    ):
         _make_trainer(job, training).fit()
+    if job.stop_flag.exists():
+        raise StoppedError(f"stopped after step {len(read_metrics(metrics))}, which is saved; the same command goes on from there")
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
-    return {**report_of(training, read_metrics(metrics)), "seconds": time.monotonic() - started}
+    answers = read_answers(job.answers_file)
+    prune(checkpoints, training.keep_checkpoints, len(read_metrics(metrics)), answers)  # what was kept for its answers alone
+    if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":
+        _export_best_by_answers(job, training)
+    return {**report_of(training, read_metrics(metrics), answers), "seconds": time.monotonic() - started}
 
 
 def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
@@ -90,6 +109,17 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
         ),
     )
+
+
+def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
+    """In a task of its own: the model is held whole in host memory, and not in the driver's."""
+    import ray
+
+    from cgd_ray.training.checkpoint_export import export_checkpoint
+
+    name = fingerprint(training, job.model, Path(job.packed))
+    chosen = best(Path(job.checkpoints), name, "pass@1", read_answers(job.answers_file))
+    ray.get(ray.remote(num_cpus=0, max_calls=1)(export_checkpoint).remote(job, chosen, Path(job.export_to)))
 
 
 @contextmanager

@@ -37,6 +37,16 @@ class TrainJob:
         return TrainingConfig.model_validate(self.training)
 
     @property
+    def answers_file(self) -> Path:
+        """What held-out pass@1 came out for which checkpoint (answers.py)."""
+        return Path(self.metrics).with_name("validation.jsonl")
+
+    @property
+    def stop_flag(self) -> Path:
+        """Tells the ranks to save and end, once it exists."""
+        return Path(self.checkpoints) / "stop"
+
+    @property
     def stopped_file(self) -> Path:
         """Written when the numbers stop being finite; starting again from a checkpoint would only repeat that."""
         return Path(self.checkpoints) / "stopped.json"

@@ -19,11 +19,13 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.rundir import write_json
 from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
+from cgd_ray.training.checkpoint_export import export_checkpoint
 from cgd_ray.training.export import export
 from cgd_ray.training.host_memory import give_back_freed_memory
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
+from cgd_ray.training.notices import Notice, Notices
 from cgd_ray.training.saving import Saver
 from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
 from cgd_ray.training.timing import StepTimer
@@ -55,9 +57,14 @@ class Rank:
     validation: Validation | None
 
 
-def run_training(job: TrainJob, report: Report) -> None:
-    """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this."""
+def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool] = lambda: False) -> None:
+    """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this.
+
+    Asked to stop (notices.py), it saves and returns. `is_preempted` tells whether a node of the ranks is about to be taken away; a
+    collective.
+    """
     state = build_rank(job)
+    notices = Notices(job.stop_flag, is_preempted, state.engine.device)
     step = restore(state)
     log = _open_log(state, step) if state.rank == 0 else None
     saving: Metrics | None = None  # of the step whose checkpoint is being written
@@ -74,14 +81,18 @@ def run_training(job: TrainJob, report: Report) -> None:
             metrics |= {"validation/loss": state.validation.loss(state.engine, state.rank)}
         if log is not None:
             log.write(metrics)
-        if is_saved(step, state):
+        notice = notices.after_step()
+        if is_saved(step, state) or notice != Notice.NONE:
             finish_save(state, saving, report)
             start_save(state, metrics)
             saving = metrics
+        if notice == Notice.STOP:
+            break
     finish_save(state, saving, report)
     if log is not None:
         log.close()
-    export_student(state)
+    if step == state.plan.num_steps:
+        export_student(state)
 
 
 def _open_log(state: Rank, step: int) -> MetricsLog:
@@ -99,26 +110,30 @@ def is_validated(step: int, state: Rank) -> bool:
     """Whether the held-out loss is measured after this step, counted from 1."""
     validation = state.training.validation
     assert validation is not None, "asked only when there are held-out rows"
-    is_candidate = state.training.export == "best" and is_saved(step, state)
+    is_candidate = state.training.export == "best" and validation.choose_by == "loss" and is_saved(step, state)
     return step == state.plan.num_steps or step % validation.every_steps == 0 or is_candidate
 
 
+def is_answered(step: int, state: Rank) -> bool:
+    """Whether held-out problems are to be answered with the checkpoint of this step, counted from 1."""
+    answers = None if state.training.validation is None else state.training.validation.answers
+    return answers is not None and (step == state.plan.num_steps or step % answers.every_steps == 0)
+
+
 def export_student(state: Rank) -> None:
-    """Publish the trained student: the last weights, or those of the best checkpoint. A collective."""
-    step = state.plan.num_steps
-    if state.training.export == "best":
-        chosen = [checkpoints.best(Path(state.job.checkpoints), state.fingerprint) if state.rank == 0 else None]
-        dist.broadcast_object_list(chosen)
-        best = chosen[0]
-        assert best is not None, "rank 0 has chosen for all"
-        if best.step != step:
-            step = best.step
-            state.engine.load(best.directory, step)
-    weights = state.engine.whole_weights()
-    if weights is not None:
-        job = state.job
-        card = model_card(job, state.fingerprint, step, read_metrics(Path(job.metrics)))
-        export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template, card)
+    """Publish the trained student: the last weights, or those of the best checkpoint by held-out loss. A collective.
+
+    The best checkpoint by answers is not known yet; the driver exports it.
+    """
+    job, validation = state.job, state.training.validation
+    if state.training.export == "last":
+        weights = state.engine.whole_weights()
+        if weights is not None:
+            card = model_card(job, state.fingerprint, state.plan.num_steps, read_metrics(Path(job.metrics)))
+            export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template, card)
+    elif state.rank == 0 and validation is not None and validation.choose_by == "loss":
+        best = checkpoints.best(Path(job.checkpoints), state.fingerprint, "loss", answers={})
+        export_checkpoint(job, best, Path(job.export_to))
     dist.barrier()
 
 
@@ -142,7 +157,15 @@ def build_rank(job: TrainJob) -> Rank:
         engine=ZeroEngine(training, job.model, dist.get_world_size()),
         rank=dist.get_rank(),
         fingerprint=fingerprint,
-        saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), dist.get_world_size(), training.keep_checkpoints),
+        saver=Saver(
+            Path(job.checkpoints),
+            fingerprint,
+            attempt[0],
+            dist.get_rank(),
+            dist.get_world_size(),
+            training.keep_checkpoints,
+            job.answers_file,
+        ),
         validation=None if job.validation is None else Validation(training, Path(job.validation), dist.get_world_size()),
     )
 
@@ -169,11 +192,13 @@ def restore(state: Rank) -> int:
 
 def start_save(state: Rank, metrics: Metrics) -> None:
     """Copy this rank's share of the state and begin to write it; the training may go on meanwhile."""
+    step = int(metrics["train/step"])
     details = {
-        "step": int(metrics["train/step"]),
+        "step": step,
         "world_size": state.plan.world_size,
         "zero_stage": state.training.zero_stage,
         "validation_loss": metrics.get("validation/loss"),
+        "is_answered": is_answered(step, state),
     }
     state.saver.start(state.engine.snapshot(), details)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from cgd_ray.rundir import read_manifest
+from cgd_ray.training.answers import read_answers
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.report import report_of
 
@@ -20,7 +21,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
     """Markdown, with the header that the Hugging Face hub reads; `lines` are the steps' metrics."""
     training, packed = job.training_config(), read_manifest(Path(job.packed))
     assert packed is not None, "training starts on finished data only"
-    report = report_of(training, lines)
+    report = report_of(training, lines, read_answers(job.answers_file))
     base = _public_name(job.model)
     facts = {
         "base model": base,
@@ -34,6 +35,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
         "precision": training.precision,
         "loss": f"{report['first_loss']:.4f} at the first step, {report['last_loss']:.4f} at the last",
         "held-out loss": _held_out(report["best_validation_loss"], report["best_step"], report["validation_loss"]),
+        "held-out pass@1": _answered(report["best_validation_pass@1"], report["best_pass@1_step"]),
         "fingerprint of the training": fingerprint,
         "fingerprint of the data": packed["fingerprint"],
         "SHA-256 of the packed data": ", ".join(part["sha256"] for part in packed["parts"]),
@@ -51,6 +53,10 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
         f"A student of critique-guided distillation (arXiv 2505.11628), or of one of its controls: the arm says which.\n\n"
         f"| | |\n|---|---|\n{table}\n"
     )
+
+
+def _answered(best: float | None, best_step: int | None) -> str:
+    return "not measured" if best is None else f"{best:.1%} at best, after step {best_step}"
 
 
 def _public_name(name: str) -> str:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from cgd_ray.chat import Chat, Example
 from cgd_ray.config import Config, TrainingConfig
 from cgd_ray.prompts import Prompts, load_prompts
+from cgd_ray.records import check_version
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.training.arms import REQUIRED_COLUMNS, ArmExample, check_columns
 from cgd_ray.training.critiques import CRITIQUES
@@ -164,7 +165,9 @@ def prepare(config: Config) -> Preparation:
 
 def _read_records(training: TrainingConfig, selected: Path) -> pa.Table:
     """The records that selection has kept, with the columns that the arms read and each record's arm; a missing verdict is a text."""
-    parts = manifest_parts(selected)
+    manifest, parts = read_manifest(selected), manifest_parts(selected)
+    assert manifest is not None, "manifest_parts has read it as well"
+    check_version(manifest, selected)
     present, arms = pq.read_schema(parts[0]).names, arms_of(training)
     for arm in arms:
         check_columns(arm, present)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cgd_ray.training import checkpoints
+from cgd_ray.training.answers import read_answers
 from cgd_ray.training.shards import SUFFIX, write_shard
 
 POLL_INTERVAL_S = 0.02  # between looks for the other ranks' notes
@@ -24,10 +25,13 @@ POLL_INTERVAL_S = 0.02  # between looks for the other ranks' notes
 class Saver:
     """One rank's part in every save."""
 
-    def __init__(self, directory: Path, fingerprint: str, attempt: str, rank: int, world_size: int, keep: int) -> None:
-        """`attempt` names this start of the training, the same on all ranks: an earlier one's late writers are not in the way."""
+    def __init__(self, directory: Path, fingerprint: str, attempt: str, rank: int, world_size: int, keep: int, answers: Path) -> None:
+        """`attempt` names this start of the training, the same on all ranks: an earlier one's late writers are not in the way.
+
+        `answers` is the file that tells how good the checkpoints are (answers.py).
+        """
         self._directory, self._fingerprint, self._attempt = directory, fingerprint, attempt
-        self._rank, self._world_size, self._keep = rank, world_size, keep
+        self._rank, self._world_size, self._keep, self._answers = rank, world_size, keep, answers
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -62,7 +66,7 @@ class Saver:
         if self._rank == 0:
             parts = [_wait_for(_note(writing, rank)) for rank in range(self._world_size)]
             checkpoints.publish(writing, self._directory, self._fingerprint, parts, details)
-            checkpoints.prune(self._directory, self._keep, details["step"])
+            checkpoints.prune(self._directory, self._keep, details["step"], read_answers(self._answers))
 
 
 def _put_note(note: Path, content: Mapping[str, Any]) -> None:

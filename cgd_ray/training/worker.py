@@ -25,4 +25,4 @@ def train_loop(config: dict[str, Any]) -> None:
     def report(metrics: dict[str, float], checkpoint: Path) -> None:
         ray.train.report(metrics)
 
-    run_training(job, report)
+    run_training(job, report, is_preempted=lambda: ray.train.get_preemption_info() is not None)

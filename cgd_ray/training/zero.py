@@ -175,9 +175,13 @@ class ZeroEngine:
             with zero.GatheredParameters(item.parameters, enabled=hasattr(item.parameters[0], "ds_id")):
                 if is_first:
                     weights[item.name] = item.value().to("cpu", copy=True)
-        saved = self.causal_lm.state_dict().keys()  # leaves out buffers that are recomputed, such as rotary frequencies
-        weights |= {name: buffer.to("cpu", copy=True) for name, buffer in self.causal_lm.named_buffers() if name in saved}
-        return weights if is_first else None
+        return weights | saved_buffers(self.causal_lm) if is_first else None
+
+
+def saved_buffers(causal_lm: Any) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of what a model saves besides its parameters: not buffers that are recomputed, as rotary frequencies."""
+    saved = causal_lm.state_dict().keys()
+    return {name: buffer.to("cpu", copy=True) for name, buffer in causal_lm.named_buffers() if name in saved}
 
 
 def _is_plain(training: TrainingConfig) -> bool:

@@ -23,8 +23,8 @@ from cgd_ray.training.metrics import read_metrics
 from tests.distributed import run_ranks
 from tests.trainings import Trainings, train_all
 
-LONG: dict[str, Any] = {"num_epochs": 10, "checkpoint_every_steps": 3}
-NUM_STEPS = 30
+LONG: dict[str, Any] = {"num_epochs": 20, "checkpoint_every_steps": 3}
+NUM_STEPS = 60
 PATIENCE_S = 600
 
 
@@ -76,6 +76,10 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]"
         time.sleep(0.01)
 
 
+def saved_steps(job: TrainJob) -> list[int]:
+    return sorted(int(path.parent.name.removeprefix("step-")) for path in Path(job.checkpoints).glob("step-*/manifest.json"))
+
+
 def num_steps(job: TrainJob) -> int:
     return len(read_metrics(Path(job.metrics)))
 
@@ -90,6 +94,10 @@ def assert_every_step_was_taken_once(trainings: Trainings, name: str) -> None:
 
 def assert_bitwise_the_uninterrupted(trainings: Trainings, name: str) -> None:
     assert_every_step_was_taken_once(trainings, name)
+    assert_same_bits(trainings, name)
+
+
+def assert_same_bits(trainings: Trainings, name: str) -> None:
     assert trainings.losses(name) == trainings.losses("uninterrupted")
     resumed, reference = trainings.weights(name), trainings.weights("uninterrupted")
     assert all(torch.equal(resumed[weight], reference[weight]) for weight in reference)
@@ -104,6 +112,43 @@ def test_a_killed_rank_changes_no_bit(trainings: Trainings) -> None:
         assert num_steps(job) < NUM_STEPS
         process.wait(PATIENCE_S)
     assert_bitwise_the_uninterrupted(trainings, "rank")
+
+
+def test_a_training_asked_to_stop_saves_the_step_under_way_and_repeats_none(trainings: Trainings) -> None:
+    job = trainings.job("stopped", **{**LONG, "checkpoint_every_steps": None})
+    with started(job) as process:
+        wait_until(lambda: num_steps(job) >= 5, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) != 0
+    taken = trainings.metrics("stopped")
+    assert 5 <= len(taken) < NUM_STEPS
+    assert saved_steps(job) == [len(taken)]
+    assert not Path(job.export_to).exists()
+    Path(job.stop_flag).unlink()  # as the next driver does
+    run_ranks(2, trainings.root / "meet-again", train_all, [job])
+    assert trainings.metrics("stopped")[: len(taken)] == taken
+    assert_same_bits(trainings, "stopped")
+
+
+@pytest.mark.slow
+def test_a_training_saves_when_a_node_is_about_to_be_taken_away_and_goes_on_with_the_others(trainings: Trainings) -> None:
+    many: dict[str, Any] = {"num_epochs": 200, "num_workers": [1, 2], "checkpoint_every_steps": 500}  # 600 steps
+    job = trainings.job("preempted", **many)
+    with started(job, num_nodes=2) as process:
+        wait_until(lambda: num_steps(job) >= 10, process)
+        node = json.loads((Path(job.metrics).parent / "raylet").read_text())
+        reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=test", "--deadline-remaining-seconds=8"]
+        ray = Path(sys.executable).with_name("ray")
+        subprocess.run([ray, "drain-node", f"--address={node['address']}", f"--node-id={node['id']}", *reason], check=True)
+        wait_until(lambda: bool(saved_steps(job)), process)
+        (saved,) = saved_steps(job)
+        assert 10 <= saved < 500  # none was due
+        process.wait(PATIENCE_S)
+    assert (trainings.root / "preempted" / "trained").exists()
+    lines = trainings.metrics("preempted")
+    assert [line["train/step"] for line in lines] == list(range(1, 601))
+    workers = [line["train/world_size"] for line in lines]
+    assert workers == [2] * saved + [1] * (600 - saved)
 
 
 @pytest.mark.slow
@@ -128,7 +173,7 @@ def test_an_elastic_training_goes_on_with_the_worker_that_a_killed_node_leaves(t
     job, step = trainings.job("node", **LONG, **{"num_workers": [1, 2]}), kill_step(seed=3)
     with started(job, num_nodes=2) as process:
         wait_until(lambda: num_steps(job) >= step, process)
-        raylet = int((Path(job.metrics).parent / "raylet").read_text())
+        raylet = json.loads((Path(job.metrics).parent / "raylet").read_text())["pid"]
         for member in family_of(raylet):
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()

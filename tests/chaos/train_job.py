@@ -1,7 +1,7 @@
 """A training on a Ray of its own, in a process that can be killed: `python -m tests.chaos.train_job JOB.json RAYLETS NODES`.
 
-With two nodes each holds one CPU, so one worker; RAYLETS receives the second one's process id. A file `trained` beside the metrics says
-that the training has ended well: with a node missing, Ray's own end may not.
+With two nodes each holds one CPU, so one worker; RAYLETS receives the second one's process id, its node id and the cluster's address. A
+file `trained` beside the metrics says that the training has ended well: with a node missing, Ray's own end may not.
 """
 
 import json
@@ -26,7 +26,8 @@ def main(job_file: Path, raylets: Path, num_nodes: int) -> None:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         second = cluster.add_node(num_cpus=1)
-        raylets.write_text(str(second.all_processes["raylet"][0].process.pid))
+        pid = second.all_processes["raylet"][0].process.pid
+        raylets.write_text(json.dumps({"pid": pid, "id": second.node_id, "address": cluster.address}))
         ray.init(address=cluster.address)
     packed, checkpoints, metrics, model = (Path(path) for path in (job.packed, job.checkpoints, job.metrics, job.export_to))
     train(job.training_config(), job.model, packed, checkpoints, metrics, model)

@@ -77,3 +77,11 @@ def test_the_ranks_write_the_whole_state_once(trained: Trainings, name: str) -> 
     num_parameters = sum(weight.numel() for weight in trained.weights(f"{name}-same").values())
     headers = 32 * 1024  # at most
     assert 0 < sum(part["bytes"] for part in manifest["parts"]) - num_parameters * 3 * 4 <= headers
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_checkpoints_files_alone_hold_the_very_student_that_the_ranks_export(trained: Trainings, name: str) -> None:
+    exported = trained.weights(f"{name}-same")
+    from_files = trained.from_files(f"{name}-same", NUM_STEPS, **LAYOUTS[name])
+    assert from_files.keys() == exported.keys()
+    assert all(torch.equal(from_files[weight], exported[weight]) for weight in exported)

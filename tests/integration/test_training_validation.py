@@ -111,3 +111,11 @@ def test_adapters_learn_and_are_merged_into_a_student_of_the_usual_shape(trained
     assert changed == {weight for weight in merged if "_proj" in weight}
     for weight in changed:
         assert torch.linalg.matrix_rank(merged[weight] - initial[weight], atol=1e-4) <= 4
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="the extra `lora` is not installed")
+@pytest.mark.parametrize(("name", "stage"), [("lora", 2), ("lora-zero3", 3)])
+def test_a_checkpoints_files_alone_hold_the_adapters_to_merge(trained: Trainings, name: str, stage: int) -> None:
+    from_files, exported = trained.from_files(name, NUM_STEPS, **LORA, zero_stage=stage), trained.weights(name)
+    assert from_files.keys() == exported.keys()
+    assert all(torch.equal(from_files[weight], exported[weight]) for weight in exported)

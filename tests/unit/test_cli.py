@@ -5,16 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from cgd_ray.cli import main
+from cgd_ray.generation.finished import ALWAYS_THERE
+from cgd_ray.records import RECORD_SCHEMA, RECORDS_VERSION
+from cgd_ray.rundir import write_manifest
 from tests.builders import tiny_model
 
+ANSWERS = "training.validation={fraction: 0.9, every_steps: 2, answers: {every_steps: 2}}"
 QUESTIONS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(3)]
 
 
@@ -59,6 +65,14 @@ def add_remote_code(job: Job) -> None:
     (job.model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.py"}}))
 
 
+def write_records(job: Job, columns: Sequence[str] = RECORD_SCHEMA.names, version: int = RECORDS_VERSION) -> None:
+    directory = job.root / "records"
+    directory.mkdir()
+    schema = pa.schema([RECORD_SCHEMA.field(name) for name in columns])
+    pq.write_table(schema.empty_table(), directory / "part.parquet")
+    write_manifest(directory, "made so", [directory / "part.parquet"], {"version": version})
+
+
 def block_run_dir(job: Job) -> None:
     job.run_dir.write_text("a file, where a directory should be made")
 
@@ -93,6 +107,32 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     "nothing to train on yet": (lambda job: None, ["train"], "run `cgd generate` with the same config first"),
     "nothing to evaluate": (lambda job: None, ["evaluate"], "evaluation is null"),
     "no such records": (lambda job: None, ["records=/nowhere/records"], "holds no finished records"),
+    "records of another version": (lambda job: write_records(job, version=2), ["records=RECORDS"], "of version 2, .* reads .* version 1"),
+    "records of something else": (
+        lambda job: write_records(job, ["question"]),
+        ["records=RECORDS"],
+        "not what cgd_ray writes: .* is missing",
+    ),
+    "records without what the arm reads": (
+        lambda job: write_records(job, ALWAYS_THERE),
+        ["records=RECORDS", "training.arm=distilled_sft"],
+        "training.arm is distilled_sft, .* the records have no direct; generate with generation.direct_answers=true",
+    ),
+    "parameters offloaded without their shards": (
+        lambda job: None,
+        ["training.offload=parameters", "training.zero_stage=2"],
+        "offload parameters needs zero_stage 3 or more, zero_stage is 2",
+    ),
+    "a warm-up longer than the training": (
+        lambda job: None,
+        ["training.warmup_fraction=1.5"],
+        "warmup_fraction is 1.5: .* less than or equal to 1",
+    ),
+    "answers that cannot be graded": (
+        lambda job: None,
+        ["problems.fields.reference_answer=null", "training.checkpoint_every_steps=2", ANSWERS],
+        "training.validation.answers has nothing to grade: of 3 problems",
+    ),
 }
 
 
@@ -101,7 +141,10 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(name: st
     spoil, overrides, expected = SPOILED[name]
     spoil(job)
     command = overrides[0] if overrides and overrides[0] in {"train", "evaluate"} else "run"
-    overrides = [override.replace("WORDS", str(job.root / "words.yaml")) for override in overrides if override != command]
+    paths = {"WORDS": str(job.root / "words.yaml"), "RECORDS": str(job.root / "records")}
+    overrides = [
+        re.sub("=(WORDS|RECORDS)$", lambda found: f"={paths[found[1]]}", override) for override in overrides if override != command
+    ]
     assert job.run(*overrides, command=command) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cgd: ")

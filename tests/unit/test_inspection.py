@@ -50,12 +50,12 @@ def plain(text: str) -> str:
 
 
 class Page(HTMLParser):
-    """Collects the tags, the text of each <mark> and of each <pre>, marks included."""
+    """Collects the tags, the text of each <mark>, of each <i>, and of each <pre>, with what is inside."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.texts: dict[str, list[str]] = {"mark": [], "pre": []}
+        self.texts: dict[str, list[str]] = {"mark": [], "pre": [], "i": []}
         self._open: list[str] = []
         self.feed(text)
 
@@ -114,6 +114,23 @@ def test_the_page_is_one_file_whose_texts_are_escaped(tmp_path: Path) -> None:
     assert not {"script", "img", "link", "iframe"} & set(page.tags)
     assert "http" not in text.replace("http-equiv", "")
     assert "default-src 'none'" in text
+
+
+def test_control_tokens_are_told_from_data_that_spells_them(tmp_path: Path) -> None:
+    row = tiny_records(1, refinement=f"Say {TURN_END} and <|im_start|>.")
+    page = Page(Run(tmp_path, row).page())
+    legend, *coloured = page.texts["i"]
+    assert legend == "Control tokens"
+    assert set(coloured) == {"<|im_start|>", TURN_END}
+    assert coloured.count(TURN_END) == coloured.count("<|im_start|>")
+    assert page.texts["mark"][1] == f"Say {TURN_END} and <|im_start|>.{TURN_END}"
+
+
+def test_the_bar_of_an_example_is_its_part_of_a_row(tmp_path: Path) -> None:
+    text = Run(tmp_path, tiny_records(1)).page("training.context_length=1000", count=1)
+    context, trained = (int(count) for count in re.findall(r"(\d+) tokens of context, (\d+) trained", text)[0])
+    assert f'<span style="width:{context / 10:.2f}%"></span><b style="width:{trained / 10:.2f}%"></b>' in text
+    assert "of the 1,000 tokens of a row" in text
 
 
 def test_the_command_shows_another_arm_and_takes_overrides_anywhere(tmp_path: Path) -> None:

@@ -111,6 +111,19 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
 
 
+def test_the_engines_of_answering_checkpoints_count_beside_the_most_workers() -> None:
+    answers = {"every_steps": 2, "placement": {"min_replicas": 2, "max_replicas": 2, "gpus_per_replica": 2}}
+    validation = {"fraction": 0.1, "every_steps": 2, "answers": answers}
+    training = {"num_workers": [2, 4], "use_gpu": True, "checkpoint_every_steps": 2, "validation": validation, "global_batch_size": 12}
+    config = make_config(training=training)
+    with pytest.raises(ValueError, match="needs") as refused:
+        check_cluster(config, fixed({"CPU": 6, "GPU": 7}), {"train"})
+    assert str(refused.value).startswith(
+        "train needs 8 GPUs (training.num_workers 4 x 1 + training.validation.answers.placement.min_replicas 2 x 2), the cluster has 7"
+    )
+    assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), {"train"}) == []
+
+
 def test_a_plan_without_gpus_needs_none() -> None:
     check_cluster(make_config(), fixed({"CPU": 2}), PHASES)
 

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from cgd_ray.config import TrainingConfig
 
-VALIDATION = {"fraction": 0.1, "every_steps": 5}
+VALIDATION: dict[str, Any] = {"fraction": 0.1, "every_steps": 5}
+ANSWERED: dict[str, Any] = {**VALIDATION, "answers": {"every_steps": 6}}
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(3, (3, 3)), ([2, 4], (2, 4)), ((1, 1), (1, 1))])
@@ -32,6 +33,9 @@ def test_a_number_of_workers_or_a_range(workers: Any, expected: tuple[int, int])
         ({"export": "best", "checkpoint_every_steps": 5}, "export is best but validation is null"),
         ({"export": "best", "validation": VALIDATION}, "export is best but checkpoint_every_steps is null"),
         ({"validation": {"fraction": 1.0, "every_steps": 5}}, "fraction"),
+        ({"validation": {**VALIDATION, "choose_by": "pass@1"}}, "choose_by is pass@1 but answers is null"),
+        ({"validation": ANSWERED}, "every_steps 6 is no multiple of checkpoint_every_steps None, .*; set checkpoint_every_steps"),
+        ({"validation": ANSWERED, "checkpoint_every_steps": 4}, "answers.every_steps 6 is no multiple .* 4, .*; 8 would do"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:

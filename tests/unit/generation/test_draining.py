@@ -1,8 +1,6 @@
 """When a run is asked to stop, what is finished is handed on and nothing else."""
 
 import asyncio
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -48,19 +46,3 @@ def test_an_exception_is_raised_at_once_and_the_others_are_cancelled() -> None:
     started = time.monotonic()
     asyncio.run(work())
     assert time.monotonic() - started < 10
-
-
-def terminate_myself() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(1)
-
-
-def test_sigterm_sets_the_flag_inside_and_raises_outside_of_a_drain(tmp_path: Path) -> None:
-    flag, before = tmp_path / "state" / "stop", signal.getsignal(signal.SIGTERM)
-    with draining.stopped_by_sigterm():
-        with draining.draining_on_sigterm(flag):
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert flag.exists()
-        with pytest.raises(draining.StoppedError, match="the same command goes on"):
-            terminate_myself()
-    assert signal.getsignal(signal.SIGTERM) == before

@@ -77,5 +77,5 @@ def test_a_row_in_two_sources_stays_one_row(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no manifest\.json, so the stage that writes it is unfinished"):
+    with pytest.raises(ValueError, match=r"holds no finished records \(no manifest\.json\)"):
         run(tmp_path, [row(1)], tmp_path / "nowhere")

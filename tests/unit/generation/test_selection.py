@@ -118,6 +118,6 @@ def test_the_first_reason_in_the_order_of_the_stages_counts(columns: dict[str, A
 
 
 def test_unfinished_records_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is unfinished; run it first"):
+    with pytest.raises(ValueError, match="holds no finished records"):
         select_records(SelectionConfig(), tmp_path / "records", tmp_path / "selected", lambda count: None)
     assert list(tmp_path.rglob("*.parquet*")) == []

@@ -36,6 +36,8 @@ TRAINING = {
     "last_loss": 0.12345,
     "target_tokens": 123456,
     "tokens_per_s": 9876.5,
+    "best_validation_pass@1": 0.625,
+    "best_pass@1_step": 8,
 }
 REPORT = {"model": "m", "pass@1": 0.5, "pass@1_interval": [0.25, 0.75], "num_problems": 1200, "truncated": 0.01, "unboxed": 0.1}
 

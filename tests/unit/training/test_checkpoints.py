@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cgd_ray.config import TrainingConfig
+from cgd_ray.config import TrainingConfig, ValidationConfig
 from cgd_ray.rundir import file_sha256
-from cgd_ray.training.checkpoints import NO_EFFECT, best, directory_of, fingerprint, newest, prune, publish, remove_leftovers
+from cgd_ray.training.answers import AnswersByStep
+from cgd_ray.training.checkpoints import NO_EFFECT, awaited, best, checked, directory_of, fingerprint, newest, publish, remove_leftovers
+from cgd_ray.training.checkpoints import prune as prune_by
 from tests.builders import packed_examples, random_examples, tiny_model
 
 STATE = "rank-00000.safetensors"
@@ -19,10 +21,19 @@ def write_state(checkpoints: Path, step: int, content: bytes = b"state") -> Path
     return directory
 
 
-def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: float | None = None) -> Path:
+def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: float | None = None, is_answered: bool = False) -> Path:
     written = write_state(checkpoints, step)
     entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
-    return publish(written, checkpoints, name, [entry], {"step": step, "validation_loss": validation_loss})
+    details = {"step": step, "validation_loss": validation_loss, "is_answered": is_answered}
+    return publish(written, checkpoints, name, [entry], details)
+
+
+def prune(checkpoints: Path, keep: int, saved_step: int, answers: AnswersByStep | None = None) -> None:
+    prune_by(checkpoints, keep, saved_step, answers or {})
+
+
+def kept(checkpoints: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in checkpoints.iterdir())
 
 
 def newest_step(checkpoints: Path) -> int | None:
@@ -94,10 +105,42 @@ def test_the_one_with_the_least_held_out_loss_is_kept_besides_and_found(tmp_path
         save(tmp_path, step, validation_loss=loss)
         prune(tmp_path, keep=1, saved_step=step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
-    assert best(tmp_path, "mine").step == 2
+    assert best(tmp_path, "mine", "loss", {}).step == 2
     (tmp_path / "step-00000002" / STATE).write_bytes(b"stale")
     with pytest.raises(ValueError, match="no undamaged checkpoint with a held-out loss"):
-        best(tmp_path, "mine")
+        best(tmp_path, "mine", "loss", {})
+
+
+def test_the_one_with_the_highest_pass_at_1_is_kept_besides_and_found_and_the_newest_of_equals(tmp_path: Path) -> None:
+    answers: dict[int, dict[str, float]] = {}
+    for step, share in enumerate([0.2, 0.5, 0.5, 0.1], start=1):
+        save(tmp_path, step, validation_loss=float(step), is_answered=True)
+        answers[step] = {"pass@1": share}
+        prune(tmp_path, keep=1, saved_step=step, answers=answers)
+    assert kept(tmp_path) == [1, 3, 4]  # the least loss, the highest pass@1, the newest
+    assert best(tmp_path, "mine", "pass@1", answers).step == 3
+    with pytest.raises(ValueError, match=r"no undamaged checkpoint with a held-out pass@1; .* remove it to measure again"):
+        best(tmp_path, "mine", "pass@1", {4: {"problem": 0}})
+
+
+def test_a_checkpoint_is_kept_until_its_answers_are_there_or_known_not_to_come(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, is_answered=step < 3)
+    prune(tmp_path, keep=1, saved_step=3)
+    assert kept(tmp_path) == [1, 2, 3]
+    assert [saved.step for saved in awaited(tmp_path, {})] == [1, 2]
+    answers: AnswersByStep = {1: {"step": 1, "problem": "no memory"}, 2: {"step": 2, "pass@1": 0.0}}
+    assert awaited(tmp_path, answers) == []
+    prune(tmp_path, keep=1, saved_step=3, answers=answers)
+    assert kept(tmp_path) == [2, 3]
+
+
+def test_a_checkpoint_is_checked_before_it_is_measured(tmp_path: Path) -> None:
+    directory = save(tmp_path, 5)
+    assert checked(directory).step == 5
+    (directory / STATE).write_bytes(b"stale")
+    with pytest.raises(ValueError, match="step-00000005 is incomplete or damaged"):
+        checked(directory)
 
 
 def test_a_checkpoint_of_another_training_is_refused_and_not_skipped(tmp_path: Path) -> None:
@@ -115,6 +158,13 @@ def test_the_fingerprint_follows_settings_data_and_model_and_not_where_it_runs(t
     assert fingerprint(training.model_copy(update={"learning_rate": 1e-3}), str(model), packed) != mine
     assert fingerprint(training, str(model), other_packed) != mine
     assert fingerprint(training, str(tiny_model(tmp_path / "larger", num_hidden_layers=3)), packed) != mine
+    validated = [
+        training.model_copy(update={"validation": ValidationConfig.model_validate({"fraction": 0.1, "every_steps": 2, **more})})
+        for more in ({}, {"answers": {"every_steps": 2}, "choose_by": "pass@1"}, {"fraction": 0.2})
+    ]
+    assert mine != fingerprint(validated[0], str(model), packed)
+    assert fingerprint(validated[0], str(model), packed) == fingerprint(validated[1], str(model), packed)
+    assert fingerprint(validated[0], str(model), packed) != fingerprint(validated[2], str(model), packed)
     elsewhere = {
         "num_workers": (2, 8),
         "cpus_per_worker": 4.0,

@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.chat import Chat
-from cgd_ray.config import TrainingConfig
+from cgd_ray.config import TrainingConfig, ValidationConfig
+from cgd_ray.problems.work_list import make_work_list
 from cgd_ray.prompts import Prompts
+from cgd_ray.records import PROBLEM_SCHEMA
 from cgd_ray.training.examples import make_examples
-from cgd_ray.training.held_out import is_held_out
+from cgd_ray.training.held_out import is_held_out, problems_to_answer
 from cgd_ray.training.preparation import Preparation, Side
 from tests.builders import tiny_records, tiny_tokenizer, write_selected
 
@@ -99,3 +102,28 @@ def test_held_out_records_that_cannot_swap_critiques_are_named(tmp_path: Path) -
     training = TrainingConfig(critiques="shuffled", validation={"fraction": 0.3, "every_steps": 1})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"among the held-out records: .*1 of the 1 records.*or raise training.validation.fraction"):
         Preparation(training, Chat(tiny_tokenizer()), Prompts(), tmp_path / "selected", "validation")
+
+
+def answered(rows: list[dict[str, Any]], most: int) -> list[str]:
+    """Ids of the problems of two samples each that a training with a fifth held out answers."""
+    validation = ValidationConfig.model_validate({"fraction": 0.2, "every_steps": 1, "answers": {"every_steps": 1, "max_problems": most}})
+    names: list[str] = problems_to_answer(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), 2), validation)[
+        "problem_id"
+    ].to_pylist()
+    return names
+
+
+def test_checkpoints_answer_held_out_problems_that_can_be_graded_once_each() -> None:
+    rows = [{"problem_id": name, "question": "Why?", "reference_answer": "4"} for name in IDS[:300]]
+    rows[0]["reference_answer"] = rows[1]["reference_answer"] = None  # type: ignore[assignment]
+    wanted = [row["problem_id"] for row in rows if is_held_out(row["problem_id"], 0.2) and row["reference_answer"]]
+    assert answered(rows, most=1000) == wanted
+    fewer = answered(rows, most=20)
+    assert len(fewer) == 20
+    assert set(answered(rows, most=7)) < set(fewer) < set(wanted)
+    assert fewer == [name for name in wanted if name in fewer]
+
+
+def test_held_out_problems_of_which_none_can_be_graded_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"of 100 problems training.validation.fraction 0.2 holds out \d+, and none .* raise the fraction"):
+        answered([{"problem_id": name, "question": "Why?"} for name in IDS[:100]], most=5)

@@ -1,0 +1,49 @@
+"""What the progress bars of a run say beside their counts.
+
+How to use: `show_generation(bar, counts)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks.
+"""
+
+from collections.abc import Mapping
+
+from cgd_ray.console import Bar, Screen
+from cgd_ray.generation.progress import FAILED_BECAUSE
+from cgd_ray.training.answers import Answers
+
+
+def show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
+    """Draw the counts of a generation."""
+    if not any(counts.get(name) for name in ("attempts", "failed")):
+        bar.update(0, "engines are starting")
+        return
+    note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
+    bar.update(counts["refinements"] + counts["failed"], note + failures(counts))
+
+
+def failures(counts: Mapping[str, int]) -> str:
+    """How many rows failed, and most often of what."""
+    if not counts["failed"]:
+        return ""
+    reasons = {name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)}
+    often = max(reasons, key=lambda reason: reasons[reason], default="")
+    return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
+
+
+class TrainingDisplay:
+    """The bar of a training: its newest step, and what the newest of the answering checkpoints came to."""
+
+    def __init__(self, screen: Screen, bar: Bar) -> None:
+        self._screen, self._bar = screen, bar
+        self._answers = ""
+
+    def show_step(self, step: Mapping[str, float]) -> None:
+        """Draw a step's metrics."""
+        speed = f"{step['train/tokens_per_s']:,.0f} tokens/s"
+        note = f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {speed}{self._answers}"
+        self._bar.update(int(step["train/step"]), note)
+
+    def show_answers(self, line: Answers) -> None:
+        """Keep a checkpoint's pass@1 for the bar, or say why there is none."""
+        if "problem" in line:
+            self._screen.say(f"warning: pass@1 after step {line['step']} could not be measured, the training goes on: {line['problem']}")
+        else:
+            self._answers = f", pass@1 {line['pass@1']:.1%} after step {line['step']}"

@@ -1,0 +1,54 @@
+"""What the bars say: the newest numbers beside each other, and why one is missing."""
+
+from typing import Any, cast
+
+from cgd_ray.console import Bar, Screen
+from cgd_ray.displays import TrainingDisplay, show_generation
+from cgd_ray.generation.progress import FAILED_BECAUSE
+
+STEP = {"train/step": 7.0, "train/loss": 0.5, "train/grad_norm": 1.25, "train/tokens_per_s": 9876.5}
+COUNTS = {"attempts": 5, "critiques": 4, "refinements": 3, "failed": 0, "tokens_per_s": 1234}
+
+
+class Recorder:
+    """Stands for a bar and a screen; remembers what they were told."""
+
+    def __init__(self) -> None:
+        self.updates: list[tuple[int, str]] = []
+        self.said: list[str] = []
+
+    def update(self, done: int, note: str) -> None:
+        self.updates.append((done, note))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def display(recorder: Recorder) -> TrainingDisplay:
+    return TrainingDisplay(cast(Screen, recorder), cast(Bar, recorder))
+
+
+def test_a_trainings_bar_has_the_newest_step_and_the_newest_answers() -> None:
+    recorder = Recorder()
+    training = display(recorder)
+    training.show_step(STEP)
+    training.show_answers({"step": 4, "pass@1": 0.375})
+    training.show_step({**STEP, "train/step": 8.0})
+    step = "loss 0.500, gradient norm 1.25, 9,876 tokens/s"
+    assert recorder.updates == [(7, step), (8, f"{step}, pass@1 37.5% after step 4")]
+    assert recorder.said == []
+
+
+def test_answers_that_are_missing_are_a_warning_with_the_reason() -> None:
+    recorder = Recorder()
+    display(recorder).show_answers({"step": 4, "problem": "no memory"})
+    assert recorder.said == ["warning: pass@1 after step 4 could not be measured, the training goes on: no memory"]
+
+
+def test_a_generations_bar_names_the_most_frequent_failure() -> None:
+    recorder = Recorder()
+    bar: Any = recorder
+    show_generation(bar, {**COUNTS, "attempts": 0})
+    show_generation(bar, {**COUNTS, "failed": 3, f"{FAILED_BECAUSE}too long": 2, f"{FAILED_BECAUSE}no answer": 1})
+    counts = "5 attempts, 4 critiques, 1,234 tokens/s"
+    assert recorder.updates == [(0, "engines are starting"), (6, f"{counts}, 3 failed (2: too long)")]

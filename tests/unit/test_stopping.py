@@ -1,0 +1,26 @@
+"""SIGTERM ends a stage in order where the stage can do so, and by an exception elsewhere."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cgd_ray import stopping
+
+
+def terminate_myself() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+
+
+def test_sigterm_sets_the_flag_inside_and_raises_outside_of_a_drain(tmp_path: Path) -> None:
+    flag, before = tmp_path / "state" / "stop", signal.getsignal(signal.SIGTERM)
+    with stopping.stopped_by_sigterm():
+        with stopping.draining_on_sigterm(flag):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.exists()
+        with pytest.raises(stopping.StoppedError, match="the same command goes on"):
+            terminate_myself()
+    assert signal.getsignal(signal.SIGTERM) == before
