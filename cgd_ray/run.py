@@ -4,10 +4,8 @@ inputs -> generate -> select -> examples and packing -> train -> evaluate. What 
 How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a part.
 """
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config
 from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
+from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import FAILED_BECAUSE
@@ -30,19 +29,9 @@ from cgd_ray.problems.work_list import check_work_list, make_work_list, write_wo
 from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
-from cgd_ray.training.driver import TrainingStoppedError, train
+from cgd_ray.training.driver import train
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.packing import pack
-
-logger = logging.getLogger(__name__)
-
-
-class RefusedError(Exception):
-    """The run cannot work and nothing was begun; the message is one line for the user."""
-
-
-class StageFailedError(Exception):
-    """A stage could not finish; what it made is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +68,13 @@ def execute(command: str, config: Config) -> None:
     Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that could not finish.
     """
     run = RunDir(config.run_dir)
-    with _refusing():
+    with refusing():
         run.check(config)
         problems, decontamination = _training_problems(config)
         work_lists = _make_work_lists(config, run, problems)
-    with Screen(run.logs / "driver.log") as screen:
+    with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
-        with _refusing():
+        with refusing():
             pending = _pending(command, session)
         if pending:
             _work_off(pending, session)
@@ -139,7 +128,7 @@ def _pending(command: str, session: Session) -> list[Stage]:
 def _work_off(pending: Sequence[Stage], session: Session) -> None:
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
-    with _refusing():
+    with refusing():
         check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
         if GENERATE in pending and starts_here(config.cluster):
@@ -159,11 +148,11 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
 
 def _work(stage: Stage, session: Session) -> None:
     started = time.monotonic()
-    try:
-        with _failing(session.run.logs):
+    with failing(session.run.root, session.run.logs):
+        try:
             stage.work(session)
-    finally:
-        _add_seconds(session.run, stage.timed_as, started)
+        finally:
+            _add_seconds(session.run, stage.timed_as, started)
 
 
 def _generate(session: Session) -> None:
@@ -283,37 +272,6 @@ COMMANDS: dict[str, tuple[Stage, ...]] = {
     "train": (PACK, TRAIN),
     "evaluate": (EVALUATE_BASE, EVALUATE_TRAINED),
 }
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-
-
-@contextmanager
-def _failing(logs: Path) -> Iterator[None]:
-    """Say in one line what a stage died of; what is neither ours nor Ray's to explain rises as it is."""
-    from ray.exceptions import RayError
-    from ray.train import TrainingFailedError
-
-    try:
-        yield
-    except (RayError, TrainingFailedError) as error:  # before ValueError: what Ray hands on from an actor is both
-        logger.exception("a stage failed")
-        raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
-    except (ValueError, TrainingStoppedError) as error:
-        raise StageFailedError(str(error)) from error
-    except OSError as error:
-        raise StageFailedError(f"{error.strerror or error}: {error.filename}; mend that, and the same command goes on from here") from error
-
-
-def _last_line(error: Exception) -> str:
-    """Ray's messages are whole tracebacks; their last line says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _add_seconds(run: RunDir, name: str, started: float) -> None:

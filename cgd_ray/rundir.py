@@ -50,12 +50,11 @@ class RunDir:
         return self.root / "evaluation" / name
 
     def check(self, config: Config) -> None:
-        """Raise ValueError when the directory is unwritable or belongs to another config; writes nothing but the empty log directory."""
+        """Raise ValueError when the directory takes nothing or belongs to another config; writes nothing but the empty log directory."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with _removed(self.root / f".probe-{os.getpid()}") as probe:
+                probe.write_bytes(b"0")  # a full disk may still have room for a name
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
         for path, mine in self._identity(config).items():
@@ -81,14 +80,20 @@ class RunDir:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed into place, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _removed(path.with_name(f".{path.name}.{os.getpid()}.tmp")) as temporary:
         yield temporary
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[Path]:
+    """Yield a path at which there is nothing afterwards."""
+    try:
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
