@@ -112,9 +112,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
-    entries = [
-        {"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)} for part in sorted(parts)
-    ]
+    entries = []
+    for part in sorted(parts):
+        _fsync(part)  # Ray's writers have not
+        entries.append({"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)})
+    _fsync(directory)
     write_json(directory / "manifest.json", {"fingerprint": fingerprint, "parts": entries, **details})
 
 

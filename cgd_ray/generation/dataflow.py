@@ -101,9 +101,12 @@ class Dataflow:
         return num_rows
 
     def _drop_uncommitted(self) -> None:
-        """Remove the parts that a killed run began and did not commit."""
+        """Remove the parts that a killed run began and did not commit, or was writing again over what it had committed."""
         for pending in self.checkpoint.glob(f"*{PENDING_SUFFIX}"):
-            for part in self.output.glob(f"{pending.name.removesuffix(PENDING_SUFFIX)}*.parquet"):
+            name = pending.name.removesuffix(PENDING_SUFFIX)
+            # Ray repeats the task of a writer that died after its commit; the ids go first, so that no kill here leaves ids without rows
+            (self.checkpoint / f"{name}.parquet").unlink(missing_ok=True)
+            for part in self.output.glob(f"{name}*.parquet"):
                 part.unlink()
             pending.unlink()
 
