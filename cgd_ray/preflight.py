@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cgd_ray.adapters import check_fits, read_adapter
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
 from cgd_ray.config import Config, RoleConfig
@@ -30,6 +31,8 @@ def check_models(config: Config, problems: pa.Table) -> None:
         if role.api is not None:
             continue  # the endpoint has the model, the tokenizer and the context
         _check_model_files(name, role.model)
+        if role.adapter is not None:
+            _check_adapter(name, role)
         chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         _check_context(name, role, chat, messages)
         if name == "student":
@@ -82,6 +85,14 @@ def _check_model_files(name: str, model: str) -> None:
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
     if not any(directory.glob("*.safetensors")):
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
+
+
+def _check_adapter(name: str, role: RoleConfig) -> None:
+    assert role.adapter is not None, "the caller skips models without one"
+    try:
+        check_fits(read_adapter(role.adapter), role.model)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
 
 
 def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Message]) -> None:

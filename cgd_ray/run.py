@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
-from cgd_ray.config import Config
+from cgd_ray.config import Config, RoleConfig
 from cgd_ray.console import Bar, Screen
 from cgd_ray.evaluation.evaluate import evaluate
 from cgd_ray.faults import failing, refusing
@@ -220,6 +220,7 @@ def _train(session: Session) -> None:
             validation=run.validation_packed,
             about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
             chat_template=config.student.chat_template,
+            adapter=config.student.adapter,
         )
     write_json(run.training_report, report)
 
@@ -231,17 +232,22 @@ def _show_step(bar: Bar, step: Mapping[str, float]) -> None:
     )
 
 
-def _evaluate(session: Session, name: str, model: str) -> None:
+def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
     total = session.work_lists[session.run.evaluation_work_list].num_rows
     with session.screen.progress(f"evaluate {name}", total, "answers") as bar:
         evaluate(
             session.config,
-            model,
+            student,
             name,
             session.run.evaluation_work_list,
             session.run,
             lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}"),
         )
+
+
+def _trained(session: Session) -> RoleConfig:
+    """The student after training, which holds its adapter in its weights."""
+    return session.config.student.model_copy(update={"model": str(session.run.model), "adapter": None})
 
 
 def _is_evaluated(session: Session, name: str) -> bool:
@@ -259,12 +265,12 @@ TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.ru
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "base"),
-    work=lambda session: _evaluate(session, "base", session.config.student.model),
+    work=lambda session: _evaluate(session, "base", session.config.student),
 )
 EVALUATE_TRAINED = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "trained"),
-    work=lambda session: _evaluate(session, "trained", str(session.run.model)),
+    work=lambda session: _evaluate(session, "trained", _trained(session)),
 )
 COMMANDS: dict[str, tuple[Stage, ...]] = {
     "run": (GENERATE, SELECT, PACK, TRAIN, EVALUATE_BASE, EVALUATE_TRAINED),

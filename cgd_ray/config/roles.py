@@ -117,6 +117,8 @@ class RoleConfig(Settings):
 
     model: str
     """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    adapter: str | None = None
+    """Directory of a LoRA adapter, as peft saves it, that the model answers with; training starts from the sum of both. Null: none."""
     api: ApiConfig | None = None
     """Endpoint that serves the model, for the teacher only; null runs it here with vLLM."""
     context_length: Count = 8192
@@ -142,4 +144,6 @@ class RoleConfig(Settings):
     def _engine_or_api(self) -> "RoleConfig":
         if self.api is not None and self.engine:
             raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
+        if self.api is not None and self.adapter is not None:
+            raise ValueError(f"adapter is {self.adapter} and api is set; the endpoint has its own models: remove one of the two")
         return self

@@ -1,7 +1,7 @@
 """Evaluates one model prompt-only: the problem alone goes in, one pass of the engine pool answers, math-verify grades.
 
 This is the headline of the method: critiques exist in training only. Answers, grades and a report are kept beside each other.
-How to use: `report = evaluate(config, config.student.model, "base", work_list, run, on_progress)`.
+How to use: `report = evaluate(config, config.student, "base", work_list, run, on_progress)`.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgd_ray.config import Config
+from cgd_ray.config import Config, RoleConfig
 from cgd_ray.evaluation.metrics import mean_pass_at_k, wilson_interval
 from cgd_ray.generation.pipeline import run_attempts
 from cgd_ray.grading import Grader, is_boxed
@@ -22,20 +22,20 @@ from cgd_ray.rundir import RunDir, atomic_write, manifest_parts, read_manifest, 
 
 
 def evaluate(
-    config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: Callable[[dict[str, int]], None]
+    config: Config, student: RoleConfig, name: str, work_list: Path, run: RunDir, on_progress: Callable[[dict[str, int]], None]
 ) -> dict[str, Any]:
-    """Answer the work list with `model` in the student's place and return the report, which is also written as report.json."""
+    """Answer the work list with the student, as it was or as it is trained, and return the report, which is also written as report.json."""
     assert config.evaluation is not None, "the caller skips the evaluation when none is configured"
     started = time.monotonic()
     directory = run.evaluation(name)
-    role = config.student.model_copy(update={"model": model, "sampling": config.evaluation.sampling})
+    role = student.model_copy(update={"sampling": config.evaluation.sampling})
     run_attempts(role, load_prompts(config.prompts), work_list, directory / "answers", on_progress)
     answers = pa.concat_tables([pq.read_table(part) for part in manifest_parts(directory / "answers")]).sort_by(
         [("problem_id", "ascending"), ("sample_index", "ascending")]
     )
     with Grader(config.selection.grading_timeout_s) as grader:
         grades = grader.grade(list(zip(answers["attempt"].to_pylist(), answers["reference_answer"].to_pylist(), strict=True)))
-    report = {"model": model, **_report(answers, grades), "seconds": time.monotonic() - started}
+    report = {"model": student.model, **_report(answers, grades), "seconds": time.monotonic() - started}
     graded = directory / "graded.parquet"
     with atomic_write(graded) as temporary:
         pq.write_table(answers.append_column("correct", pa.array([bool(grade) for grade in grades])), temporary)

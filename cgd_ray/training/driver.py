@@ -40,17 +40,20 @@ def train(
     validation: Path | None = None,
     about: Mapping[str, str] | None = None,
     chat_template: str | None = None,
+    adapter: str | None = None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
     `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
-    with the template of a model that has none. Returns what report_of() does, and seconds (of this call). on_step gets each step's
-    metrics, in order. Raises TrainingStoppedError, or Ray Train's error once max_failures is used up.
+    with the template of a model that has none, `adapter` the directory of a LoRA adapter that is merged into the model first. Returns what
+    report_of() does, and seconds (of this call). on_step gets each step's metrics, in order. Raises TrainingStoppedError, or Ray Train's
+    error once max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
         training=training.model_dump(mode="json"),
         model=model,
+        adapter=adapter,
         packed=str(packed),
         checkpoints=str(checkpoints),
         metrics=str(metrics),

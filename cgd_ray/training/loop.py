@@ -128,7 +128,7 @@ def build_rank(job: TrainJob) -> Rank:
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
     packed = Path(job.packed)
-    fingerprint = checkpoints.fingerprint(training, job.model, packed)
+    fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter)
     attempt = [secrets.token_hex(4)]
     dist.broadcast_object_list(attempt)
     return Rank(
@@ -136,7 +136,7 @@ def build_rank(job: TrainJob) -> Rank:
         training=training,
         plan=Plan.make(training, packed, dist.get_world_size()),
         rows=PackedRows(packed),
-        engine=ZeroEngine(training, job.model, dist.get_world_size()),
+        engine=ZeroEngine(training, job.model, dist.get_world_size(), job.adapter),
         rank=dist.get_rank(),
         fingerprint=fingerprint,
         saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), dist.get_world_size(), training.keep_checkpoints),

@@ -12,6 +12,7 @@ from cgd_ray.cluster import Resources
 from cgd_ray.config import Config
 from cgd_ray.preflight import check_cluster, check_models
 from cgd_ray.prompts import Prompts
+from tests.builders import tiny_adapter, tiny_model
 
 MODELS = Path("examples/tinymath/models").absolute()
 PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
@@ -109,6 +110,14 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
         check_cluster(config, fixed(short), PHASES)
     assert str(refused.value) == f"{expected}; lower them or add nodes"
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
+
+
+def test_an_adapter_that_is_not_there_or_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^student.adapter /nowhere holds no adapter_config.json; give a directory that peft has saved"):
+        check_models(make_config(student={"adapter": "/nowhere"}), PROBLEMS)
+    adapter = tiny_adapter(tmp_path / "adapter", tiny_model(tmp_path / "model"))
+    with pytest.raises(ValueError, match=rf"^student.adapter {adapter} does not fit .*; give the adapter's own model$"):
+        check_models(make_config(student={"adapter": str(adapter)}), PROBLEMS)
 
 
 def test_a_plan_without_gpus_needs_none() -> None:
