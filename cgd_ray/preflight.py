@@ -113,10 +113,10 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
         (
             "generate",
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
-            student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
+            student.min_replicas * student.gpus_of_replica + teacher.min_replicas * teacher.gpus_of_replica,
         ),
         ("train", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
-        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
+        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_of_replica),
     ]
 
 
@@ -127,6 +127,6 @@ def _arithmetic(config: Config, phase: str, kind: str) -> str:
     terms = []
     for name in ("student", "teacher") if phase == "generate" else ("student",):
         placement = getattr(config, name).placement
-        each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
+        each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_of_replica
         terms.append(f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}")
     return " + ".join(terms)

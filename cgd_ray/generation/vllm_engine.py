@@ -180,7 +180,7 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
     """
     if role.engine.get("trust_remote_code"):
         raise ValueError("engine.trust_remote_code is true: a model's own code is never run; convert the model or remove the setting")
-    gpus = role.placement.gpus_per_replica
+    gpus, nodes = role.placement.gpus_per_replica, role.placement.nodes_per_replica
     defaults: dict[str, Any] = {
         "model": role.model,
         "max_model_len": role.context_length,
@@ -189,7 +189,8 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "block_size": None if gpus else CPU_BLOCK_SIZE,
         "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
         "tensor_parallel_size": max(1, gpus),
-        "distributed_executor_backend": "mp" if gpus > 1 else None,  # Ray's own leaves placement groups behind (ray#64035)
+        "pipeline_parallel_size": nodes,
+        "distributed_executor_backend": "ray" if nodes > 1 else "mp" if gpus > 1 else None,  # ray: in the group that groups.py has made
         "load_format": "safetensors",  # other formats can run code when loaded
         "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
         "disable_log_stats": True,

@@ -92,6 +92,11 @@ def test_a_path_is_not_taken_for_a_hub_name(model: str) -> None:
             "generate needs 6 CPUs (student.placement.min_replicas 2 x 1.5 + teacher.placement.min_replicas 2 x 1.5), the cluster has 5",
         ),
         (
+            make_config(teacher={"placement": {"gpus_per_replica": 2, "nodes_per_replica": 4}}),
+            {"CPU": 4, "GPU": 7},
+            "generate needs 8 GPUs (student.placement.min_replicas 1 x 0 + teacher.placement.min_replicas 1 x 8), the cluster has 7",
+        ),
+        (
             make_config(training={"num_workers": 4, "cpus_per_worker": 0.5, "use_gpu": True}),
             {"CPU": 64, "GPU": 3},
             "train needs 4 GPUs (training.num_workers 4 x 1), the cluster has 3",
@@ -110,6 +115,12 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
         check_cluster(config, fixed(short), PHASES)
     assert str(refused.value) == f"{expected}; lower them or add nodes"
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
+
+
+@pytest.mark.parametrize("placement", [{"gpus_per_replica": 0}, {"gpus_per_replica": 8, "max_replicas": 2}])
+def test_an_engine_on_several_nodes_needs_gpus_and_a_fixed_pool(placement: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"nodes_per_replica is 2 with gpus_per_replica \d and replicas from 1 to \d; an engine on"):
+        make_config(teacher={"placement": {"nodes_per_replica": 2, **placement}})
 
 
 def test_an_adapter_that_is_not_there_or_of_another_model_is_refused(tmp_path: Path) -> None:
