@@ -14,8 +14,9 @@ from cgd_ray.config import PlacementConfig, RoleConfig, TrainingConfig
 from cgd_ray.generation.fingerprints import attempt_fingerprint
 from cgd_ray.generation.vllm_engine import engine_arguments
 from cgd_ray.prompts import Prompts
+from cgd_ray.training.checkpoints import fingerprint
 from cgd_ray.training.zero import load_model
-from tests.builders import tiny_adapter, tiny_model
+from tests.builders import packed_examples, random_examples, tiny_adapter, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,13 @@ def test_training_starts_from_the_sum(model: Path, tmp_path: Path) -> None:
     merge(read_adapter(adapter), merged)
     loaded = load_model(training, str(model), adapter).state_dict()
     assert all(torch.equal(loaded[name], weight) for name, weight in merged.state_dict().items())
+
+
+def test_a_checkpoint_of_another_adapter_is_another_trainings(model: Path, tmp_path: Path) -> None:
+    training = TrainingConfig(context_length=64)
+    packed = packed_examples(tmp_path, training, random_examples(4))
+    adapters = [str(tiny_adapter(tmp_path / str(alpha), model, lora_alpha=alpha)) for alpha in (1, 2)]
+    assert len({fingerprint(training, str(model), packed, adapter) for adapter in (None, *adapters)}) == 3
 
 
 def test_rank_stabilised_adapters_have_their_own_scale(model: Path, tmp_path: Path) -> None:
@@ -92,13 +100,13 @@ def test_an_adapter_of_another_model_is_refused(model: Path, tmp_path: Path) -> 
 
 
 def test_an_attempts_fingerprint_holds_the_adapters_content_and_not_its_place(model: Path, tmp_path: Path) -> None:
-    def fingerprint(adapter: Path | None) -> str:
+    def of_attempts(adapter: Path | None) -> str:
         return attempt_fingerprint(RoleConfig(model=str(model), adapter=None if adapter is None else str(adapter)), Prompts())
 
     first, same = (tiny_adapter(tmp_path / name, model) for name in ("first", "same"))
     other = tiny_adapter(tmp_path / "other", model, lora_alpha=1)
-    assert fingerprint(first) == fingerprint(same)
-    assert len({fingerprint(None), fingerprint(first), fingerprint(other)}) == 3
+    assert of_attempts(first) == of_attempts(same)
+    assert len({of_attempts(None), of_attempts(first), of_attempts(other)}) == 3
 
 
 @pytest.mark.parametrize(("rank", "largest"), [(1, 1), (4, 8), (8, 8), (9, 16), (257, 320)])
