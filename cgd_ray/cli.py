@@ -55,7 +55,8 @@ def _run(parsed: argparse.Namespace) -> int:
         return _complain(error, EXIT_REFUSED)
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}; choose another file", EXIT_REFUSED)
-    from cgd_ray.run import RefusedError, StageFailedError, execute
+    from cgd_ray.faults import RefusedError, StageFailedError
+    from cgd_ray.run import execute
     from cgd_ray.stopping import StoppedError
 
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cgd_ray.adapters import check_fits, read_adapter
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
 from cgd_ray.config import Config, PlacementConfig, RoleConfig
@@ -30,6 +31,8 @@ def check_models(config: Config, problems: pa.Table) -> None:
         if role.api is not None:
             continue  # the endpoint has the model, the tokenizer and the context
         _check_model_files(name, role.model)
+        if role.adapter is not None:
+            _check_adapter(name, role)
         chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         _check_context(name, role, chat, messages)
         if name == "student":
@@ -84,6 +87,14 @@ def _check_model_files(name: str, model: str) -> None:
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
 
 
+def _check_adapter(name: str, role: RoleConfig) -> None:
+    assert role.adapter is not None, "the caller skips models without one"
+    try:
+        check_fits(read_adapter(role.adapter), role.model)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
 def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Message]) -> None:
     needed = len(chat.prompt(messages).input_ids) + 1
     if needed > role.context_length:
@@ -105,14 +116,14 @@ def _demands(config: Config) -> list[tuple[str, float, float]]:
         (
             "generate",
             student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
-            student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
+            student.min_replicas * student.gpus_of_replica + teacher.min_replicas * teacher.gpus_of_replica,
         ),
         (
             "train",
             workers * training.cpus_per_worker + (answers.min_replicas * answers.cpus_per_replica if answers else 0),
-            workers * int(training.use_gpu) + (answers.min_replicas * answers.gpus_per_replica if answers else 0),
+            workers * int(training.use_gpu) + (answers.min_replicas * answers.gpus_of_replica if answers else 0),
         ),
-        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
+        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_of_replica),
     ]
 
 
@@ -133,5 +144,5 @@ def _arithmetic(config: Config, phase: str, kind: str) -> str:
 
 
 def _replicas(name: str, placement: PlacementConfig, kind: str) -> str:
-    each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
+    each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_of_replica
     return f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}"

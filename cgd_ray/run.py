@@ -4,10 +4,8 @@ inputs -> generate -> select -> examples and packing -> train -> evaluate. What 
 How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a part.
 """
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ import pyarrow as pa
 
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
-from cgd_ray.config import Config
+from cgd_ray.config import Config, RoleConfig
 from cgd_ray.console import Screen
 from cgd_ray.displays import TrainingDisplay, failures, show_generation
 from cgd_ray.evaluation.evaluate import Exam, evaluate
+from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.selection import select_records
 from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
@@ -30,19 +29,9 @@ from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
 from cgd_ray.stopping import stopped_by_sigterm
-from cgd_ray.training.driver import TrainingStoppedError, train
+from cgd_ray.training.driver import train
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.packing import pack
-
-logger = logging.getLogger(__name__)
-
-
-class RefusedError(Exception):
-    """The run cannot work and nothing was begun; the message is one line for the user."""
-
-
-class StageFailedError(Exception):
-    """A stage could not finish; what it made is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +68,13 @@ def execute(command: str, config: Config) -> None:
     Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that could not finish.
     """
     run = RunDir(config.run_dir)
-    with _refusing():
+    with refusing():
         run.check(config)
         problems, decontamination = training_problems(config)
         work_lists = make_work_lists(config, run, problems)
-    with Screen(run.logs / "driver.log") as screen:
+    with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
-        with _refusing():
+        with refusing():
             pending = _pending(command, session)
         if pending:
             _work_off(pending, session)
@@ -118,7 +107,7 @@ def _pending(command: str, session: Session) -> list[Stage]:
 def _work_off(pending: Sequence[Stage], session: Session) -> None:
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
-    with _refusing():
+    with refusing():
         check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
         if GENERATE in pending and starts_here(config.cluster):
@@ -138,11 +127,11 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
 
 def _work(stage: Stage, session: Session) -> None:
     started = time.monotonic()
-    try:
-        with _failing(session.run.logs):
+    with failing(session.run.root, session.run.logs):
+        try:
             stage.work(session)
-    finally:
-        _add_seconds(session.run, stage.timed_as, started)
+        finally:
+            _add_seconds(session.run, stage.timed_as, started)
 
 
 def _generate(session: Session) -> None:
@@ -196,6 +185,7 @@ def _train(session: Session) -> None:
             chat_template=config.student.chat_template,
             answer=_exam_while_training(session),
             on_answers=display.show_answers,
+            adapter=config.student.adapter,
         )
     write_json(run.training_report, report)
 
@@ -213,17 +203,22 @@ def _exam_while_training(session: Session) -> Exam | None:
     )
 
 
-def _evaluate(session: Session, name: str, model: str) -> None:
+def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
     total = session.work_lists[session.run.evaluation_work_list].num_rows
     with session.screen.progress(f"evaluate {name}", total, "answers") as bar:
         evaluate(
             session.config,
-            model,
+            student,
             name,
             session.run.evaluation_work_list,
             session.run,
             lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{failures(counts)}"),
         )
+
+
+def _trained(session: Session) -> RoleConfig:
+    """The student after training, which holds its adapter in its weights."""
+    return session.config.student.model_copy(update={"model": str(session.run.model), "adapter": None})
 
 
 def _is_evaluated(session: Session, name: str) -> bool:
@@ -241,12 +236,12 @@ TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.ru
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "base"),
-    work=lambda session: _evaluate(session, "base", session.config.student.model),
+    work=lambda session: _evaluate(session, "base", session.config.student),
 )
 EVALUATE_TRAINED = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "trained"),
-    work=lambda session: _evaluate(session, "trained", str(session.run.model)),
+    work=lambda session: _evaluate(session, "trained", _trained(session)),
 )
 COMMANDS: dict[str, tuple[Stage, ...]] = {
     "run": (GENERATE, SELECT, PACK, TRAIN, EVALUATE_BASE, EVALUATE_TRAINED),
@@ -254,37 +249,6 @@ COMMANDS: dict[str, tuple[Stage, ...]] = {
     "train": (PACK, TRAIN),
     "evaluate": (EVALUATE_BASE, EVALUATE_TRAINED),
 }
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-
-
-@contextmanager
-def _failing(logs: Path) -> Iterator[None]:
-    """Say in one line what a stage died of; what is neither ours nor Ray's to explain rises as it is."""
-    from ray.exceptions import RayError
-    from ray.train import TrainingFailedError
-
-    try:
-        yield
-    except (RayError, TrainingFailedError) as error:  # before ValueError: what Ray hands on from an actor is both
-        logger.exception("a stage failed")
-        raise StageFailedError(f"{_last_line(error)}; the whole story is in {logs}") from error
-    except (ValueError, TrainingStoppedError) as error:
-        raise StageFailedError(str(error)) from error
-    except OSError as error:
-        raise StageFailedError(f"{error.strerror or error}: {error.filename}; mend that, and the same command goes on from here") from error
-
-
-def _last_line(error: Exception) -> str:
-    """Ray's messages are whole tracebacks; their last line says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _add_seconds(run: RunDir, name: str, started: float) -> None:

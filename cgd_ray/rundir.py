@@ -51,12 +51,11 @@ class RunDir:
         return self.root / "evaluation" / name
 
     def check(self, config: Config) -> None:
-        """Raise ValueError when the directory is unwritable or belongs to another config; writes nothing but the empty log directory."""
+        """Raise ValueError when the directory takes nothing or belongs to another config; writes nothing but the empty log directory."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with _removed(self.root / f".probe-{os.getpid()}") as probe:
+                probe.write_bytes(b"0")  # a full disk may still have room for a name
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
         for path, mine in self._identity(config).items():
@@ -82,14 +81,20 @@ class RunDir:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed into place, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _removed(path.with_name(f".{path.name}.{os.getpid()}.tmp")) as temporary:
         yield temporary
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[Path]:
+    """Yield a path at which there is nothing afterwards."""
+    try:
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -108,9 +113,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
-    entries = [
-        {"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)} for part in sorted(parts)
-    ]
+    entries = []
+    for part in sorted(parts):
+        _fsync(part)  # Ray's writers have not
+        entries.append({"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)})
+    _fsync(directory)
     write_json(directory / "manifest.json", {"fingerprint": fingerprint, "parts": entries, **details})
 
 

@@ -88,12 +88,18 @@ class Ledger:
         self._spending = Spending()
 
     def add(self, purchase: Purchase) -> None:
-        """Write a purchase down; it is on the disk when this returns."""
+        """Write a purchase down; it is on the disk when this returns. Raises OSError when it could not be written whole."""
         if self._own is None:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._own = os.open(self._directory / f"{uuid.uuid4().hex}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        os.write(self._own, json.dumps(asdict(purchase)).encode() + b"\n")
-        os.fsync(self._own)
+        line = json.dumps(asdict(purchase)).encode() + b"\n"
+        try:
+            while line:  # the last room of a disk takes a part of it without complaint
+                line = line[os.write(self._own, line) :]
+            os.fsync(self._own)
+        except OSError:
+            self.close()  # nothing may follow a torn line in its file; the next purchase begins another
+            raise
 
     def spending(self) -> Spending:
         """What all engines of this run have spent so far."""
@@ -115,9 +121,10 @@ class Ledger:
             return Purchase(**json.loads(stream.readline()))
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file that this engine writes."""
         if self._own is not None:
             os.close(self._own)
+            self._own = None
 
     def _news(self, file: Path) -> Iterator[tuple[int, Purchase]]:
         """Offset and content of each whole line that was not read before; a last line torn by a kill stays unread."""
@@ -131,8 +138,8 @@ class Ledger:
                     break
                 try:
                     yield offset, Purchase(**json.loads(line))
-                except ValueError:  # a full disk took half of it, and had room again for the next
-                    logger.warning("%s: the line at byte %d is torn, what was paid for it is not counted", file, offset)
+                except ValueError:  # damaged since it was written
+                    logger.warning("%s: the line at byte %d is damaged, what was paid for it is not counted", file, offset)
                 offset += len(line)
         self._read_bytes[file] = offset
 

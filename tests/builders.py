@@ -1,5 +1,6 @@
 """Small real things for tests: a tokenizer, a model directory, records, packed data. Everything follows from a seed."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -70,6 +72,23 @@ def tiny_model(path: Path, *, dtype: torch.dtype = torch.bfloat16, seed: int = 0
     model.generation_config = GenerationConfig(eos_token_id=2, pad_token_id=0)
     model.save_pretrained(path)
     tiny_tokenizer().save_pretrained(str(path))
+    return path
+
+
+def tiny_adapter(path: Path, model: Path, *, rank: int = 4, **settings: Any) -> Path:
+    """Save a random LoRA adapter as peft does, on two layers of each block, strong enough to change answers; `settings` are peft's."""
+    generator = torch.Generator().manual_seed(0)
+    path.mkdir(parents=True)
+    content = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj", "down_proj"], "bias": "none"}
+    (path / "adapter_config.json").write_text(json.dumps({**content, **settings}))
+    tensors = {}
+    for name, weight_OI in load_file(model / "model.safetensors").items():
+        layer = name.removesuffix(".weight")
+        if layer.endswith(("q_proj", "down_proj")):
+            outputs, inputs = weight_OI.shape
+            tensors[f"base_model.model.{layer}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+            tensors[f"base_model.model.{layer}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) / rank**0.5
+    save_file(tensors, path / "adapter_model.safetensors")
     return path
 
 

@@ -9,9 +9,9 @@ settings.register_profile("patient", deadline=None)  # an example's time says mo
 settings.load_profile("patient")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_local() -> Iterator[None]:
-    """One Ray on this machine for all tests that need it; the CPUs are logical."""
+    """One Ray on this machine for the tests of a module; other modules start clusters. The CPUs are logical."""
     import ray
 
     ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation, RequestError, token_budget
+from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
 from cgd_ray.prompts import Message
 
 
@@ -19,7 +20,8 @@ class FakeEngines:
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
     an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
-    one that finds `sleepy` never answers.
+    one that finds `sleepy` never answers, `refused` refuses, `mute` answers nothing, `undecided` writes no verdict. With `tokenizer_of` a
+    model, prompts become that model's tokens, as in the real engine, and all contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -27,6 +29,10 @@ class FakeEngines:
     deadly: str | None = None
     death_certificate: str | None = None
     sleepy: str | None = None
+    refused: str | None = None
+    mute: str | None = None
+    undecided: str | None = None
+    tokenizer_of: str | None = None
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -36,21 +42,20 @@ class FakeEngines:
 class FakeEngine:
     """One engine of FakeEngines; counts how many requests it held at once."""
 
-    chat = None
-
     def __init__(self, settings: FakeEngines, role: RoleConfig) -> None:
         self._settings, self._role = settings, role
+        self.chat = None if settings.tokenizer_of is None else Chat.load(settings.tokenizer_of)
         self.running = self.most_running = 0
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """Answer after the latency. Raises RequestError like the real one for a prompt that fills the context."""
         settings, text = self._settings, "\n".join(message.content for message in messages)
-        prompt_tokens = len(text.encode())
+        prompt_tokens = len(text.encode() if self.chat is None else encode_prompt(self.chat, messages))
         token_budget(prompt_tokens, self._role.context_length, sampling.max_tokens)
-        if settings.refuse_over is not None and prompt_tokens > settings.refuse_over:
+        if _holds(text, settings.refused) or (settings.refuse_over is not None and prompt_tokens > settings.refuse_over):
             raise RequestError("refused by the fake")
         self._die_of(text)
-        if settings.sleepy is not None and settings.sleepy in text:
+        if _holds(text, settings.sleepy):
             await asyncio.Event().wait()
         self.running += 1
         self.most_running = max(self.running, self.most_running)
@@ -58,8 +63,9 @@ class FakeEngine:
         if settings.latency_s:
             await asyncio.sleep(settings.latency_s * random.Random(digest).expovariate(1.0))
         self.running -= 1
+        answer = f"{digest} \\boxed{{{prompt_tokens}}}\n{'' if _holds(text, settings.undecided) else settings.verdict}"
         return Generation(
-            text=f"{digest} \\boxed{{{prompt_tokens}}}\n{settings.verdict}",
+            text="" if _holds(text, settings.mute) else answer,
             num_tokens=8,
             prompt_tokens=prompt_tokens,
             cached_tokens=0,
@@ -71,7 +77,7 @@ class FakeEngine:
 
     def _die_of(self, text: str) -> None:
         settings = self._settings
-        if settings.deadly is None or settings.deadly not in text:
+        if not _holds(text, settings.deadly):
             return
         if settings.death_certificate is not None:
             certificate = Path(settings.death_certificate)
@@ -79,6 +85,10 @@ class FakeEngine:
                 return
             certificate.touch()
         os._exit(1)
+
+
+def _holds(text: str, mark: str | None) -> bool:
+    return mark is not None and mark in text
 
 
 def fake_digest(text: str, seed: int) -> str:

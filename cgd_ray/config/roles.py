@@ -39,7 +39,9 @@ class PlacementConfig(Settings):
     cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one engine actor."""
     gpus_per_replica: Annotated[int, Field(ge=0)] = 0
-    """GPUs of one engine = its tensor-parallel size inside one node; 0 runs vLLM's CPU build."""
+    """GPUs of one engine on each of its nodes = its tensor-parallel size; 0 runs vLLM's CPU build."""
+    nodes_per_replica: Count = 1
+    """Nodes that one engine is spread over = its pipeline-parallel size, for models that one node's GPUs cannot hold."""
     accelerator_type: str | None = None
     """Ray accelerator type to ask for, e.g. H100."""
     label_selector: Mapping[str, str] = Field(default_factory=dict)
@@ -52,6 +54,20 @@ class PlacementConfig(Settings):
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}; raise max_replicas")
         return self
+
+    @model_validator(mode="after")
+    def _several_nodes_need_gpus_and_a_fixed_pool(self) -> "PlacementConfig":
+        if self.nodes_per_replica > 1 and (self.gpus_per_replica == 0 or self.min_replicas != self.max_replicas):
+            raise ValueError(
+                f"nodes_per_replica is {self.nodes_per_replica} with gpus_per_replica {self.gpus_per_replica} and replicas from "
+                f"{self.min_replicas} to {self.max_replicas}; an engine on several nodes needs GPUs and a pool of fixed size"
+            )
+        return self
+
+    @property
+    def gpus_of_replica(self) -> int:
+        """GPUs of one engine on all its nodes."""
+        return self.gpus_per_replica * self.nodes_per_replica
 
 
 class ThinkingConfig(Settings):
@@ -117,6 +133,8 @@ class RoleConfig(Settings):
 
     model: str
     """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    adapter: str | None = None
+    """Directory of a LoRA adapter, as peft saves it, that the model answers with; training starts from the sum of both. Null: none."""
     api: ApiConfig | None = None
     """Endpoint that serves the model, for the teacher only; null runs it here with vLLM."""
     context_length: Count = 8192
@@ -142,4 +160,6 @@ class RoleConfig(Settings):
     def _engine_or_api(self) -> "RoleConfig":
         if self.api is not None and self.engine:
             raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
+        if self.api is not None and self.adapter is not None:
+            raise ValueError(f"adapter is {self.adapter} and api is set; the endpoint has its own models: remove one of the two")
         return self

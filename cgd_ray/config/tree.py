@@ -134,7 +134,8 @@ class Config(Settings):
         if answers is None:
             return None
         one = self.student.placement.model_copy(update={"min_replicas": 1, "max_replicas": 1})
-        return self.student.model_copy(update={"sampling": answers.sampling, "placement": answers.placement or one})
+        placement = answers.placement or one
+        return self.student.model_copy(update={"sampling": answers.sampling, "placement": placement, "adapter": None})  # merged by then
 
     @model_validator(mode="after")
     def _repetitions_differ(self) -> "Config":

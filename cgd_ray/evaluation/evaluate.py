@@ -1,7 +1,7 @@
 """Evaluates one model prompt-only: the problem alone goes in, one pass of the engine pool answers, math-verify grades.
 
 This is the headline of the method: critiques exist in training only. Answers, grades and a report are kept beside each other.
-How to use: `report = evaluate(config, config.student.model, "base", work_list, run, on_progress)`.
+How to use: `report = evaluate(config, config.student, "base", work_list, run, on_progress)`.
 """
 
 import time
@@ -22,14 +22,16 @@ from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.rundir import RunDir, atomic_write, manifest_parts, read_manifest, write_json, write_manifest
 
 
-def evaluate(config: Config, model: str, name: str, work_list: Path, run: RunDir, on_progress: ProgressFn | None = None) -> dict[str, Any]:
-    """Answer the work list with `model` in the student's place and return the report, which is also written as report.json."""
+def evaluate(
+    config: Config, student: RoleConfig, name: str, work_list: Path, run: RunDir, on_progress: ProgressFn | None = None
+) -> dict[str, Any]:
+    """Answer the work list with the student, as it was or as it is trained, and return the report, which is also written as report.json."""
     assert config.evaluation is not None, "the caller skips the evaluation when none is configured"
-    role = config.student.model_copy(update={"sampling": config.evaluation.sampling})
+    role = student.model_copy(update={"sampling": config.evaluation.sampling})
     exam = Exam(
         student=role, prompts=load_prompts(config.prompts), work_list=work_list, grading_timeout_s=config.selection.grading_timeout_s
     )
-    return exam(model, run.evaluation(name), on_progress)
+    return exam(student.model, run.evaluation(name), on_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ vectorised step, instead of by Ray's filter actors, which would want a CPU and a
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig, CheckpointManager
 
 from cgd_ray.config import PlacementConfig
+from cgd_ray.generation.groups import EngineGroups
 from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.rundir import atomic_write
 
@@ -76,11 +77,12 @@ class Dataflow:
         num_rows = self._write_remaining(remaining)
         if not num_rows:
             return
-        with _data_context(self.checkpoint):
+        with _data_context(self.checkpoint), ExitStack() as groups:
             num_blocks = math.ceil(num_rows / self.batch_size)
             dataset = ray.data.read_parquet(str(remaining), override_num_blocks=num_blocks, num_cpus=0)
             for stage, spec in stages:
-                dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **_pool(spec.role.placement, self.batch_size))
+                pool = _pool(spec.role.placement, self.batch_size, groups)
+                dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **pool)
             dataset.write_parquet(
                 str(self.output), min_rows_per_file=self.rows_per_file, concurrency=NUM_WRITERS, ray_remote_args={"num_cpus": 0}
             )
@@ -101,9 +103,12 @@ class Dataflow:
         return num_rows
 
     def _drop_uncommitted(self) -> None:
-        """Remove the parts that a killed run began and did not commit."""
+        """Remove the parts that a killed run began and did not commit, or was writing again over what it had committed."""
         for pending in self.checkpoint.glob(f"*{PENDING_SUFFIX}"):
-            for part in self.output.glob(f"{pending.name.removesuffix(PENDING_SUFFIX)}*.parquet"):
+            name = pending.name.removesuffix(PENDING_SUFFIX)
+            # Ray repeats the task of a writer that died after its commit; the ids go first, so that no kill here leaves ids without rows
+            (self.checkpoint / f"{name}.parquet").unlink(missing_ok=True)
+            for part in self.output.glob(f"{name}*.parquet"):
                 part.unlink()
             pending.unlink()
 
@@ -123,8 +128,8 @@ class _FilteredBeforehand(CheckpointManager):
         return None, 0
 
 
-def _pool(placement: PlacementConfig, batch_size: int) -> dict[str, Any]:
-    """The arguments of map_batches that make one role's actor pool."""
+def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dict[str, Any]:
+    """The arguments of map_batches that make one role's actor pool; placement groups of its actors go when `groups` is closed."""
     calls = math.ceil(CALLS_PER_PLACE * placement.requests_in_flight / batch_size) + 1
     arguments: dict[str, Any] = {
         "batch_size": batch_size,
@@ -137,6 +142,10 @@ def _pool(placement: PlacementConfig, batch_size: int) -> dict[str, Any]:
         ),
         "num_cpus": placement.cpus_per_replica,
     }
+    if placement.nodes_per_replica > 1:
+        engine_groups = EngineGroups(placement)
+        groups.callback(engine_groups.remove)
+        return {**arguments, "ray_remote_args_fn": engine_groups.arguments}
     if placement.gpus_per_replica:
         arguments["num_gpus"] = placement.gpus_per_replica
     if placement.accelerator_type is not None:

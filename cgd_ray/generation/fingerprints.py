@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cgd_ray.adapters import adapter_identity
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.records import Stage, short_hash
@@ -61,12 +62,14 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    aside = {"model", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
+    aside = {"model", "adapter", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
     settings = role.model_dump(mode="json", exclude=aside)
     if role.api is not None:
         return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
     if role.chat_template is not None and Path(role.chat_template).is_file():
         settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
+    if role.adapter is not None:
+        settings["adapter"] = adapter_identity(role.adapter)
     return {**settings, "model": model_identity(role.model)}
 
 

@@ -143,7 +143,7 @@ def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Pa
     finally:
         finished.set()
         thread.join()
-        with suppress(ray.exceptions.RayError, OSError):  # what went wrong is on its way already
+        with suppress(ray.exceptions.RayError):  # what went wrong is on its way already
             watch.look(last=True)
             ray.kill(tally)
 
@@ -163,7 +163,8 @@ class _Watch:
         if last or now - self._kept_at > LEDGER_INTERVAL_S:
             self._kept_at = now
             spent = Counter({name: count for name, count in counts.items() if name.endswith(ENGINE_MS)})
-            write_json(self._ledger, dict(self._before + spent))
+            with suppress(OSError):  # a disk that takes nothing ends the run by the records' writers; until then rows are counted
+                write_json(self._ledger, dict(self._before + spent))
         if self._on_progress is not None:
             self._on_progress({**counts, "tokens_per_s": self._speed(now, counts["tokens"])})
 

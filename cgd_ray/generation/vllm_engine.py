@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cgd_ray.adapters import read_adapter
 from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
@@ -27,6 +28,7 @@ from cgd_ray.prompts import Message
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,10 @@ CPU_BLOCK_SIZE = 32
 default of 128 a refinement finds 67 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
 
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM can be told as the largest rank of an adapter."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Request:
     input_ids: list[int]
@@ -63,6 +69,7 @@ class VllmEngine:
         self._role = role
         self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         self._engine = _start_engine(role)
+        self._adapter = None if role.adapter is None else _adapter_request(role.adapter)
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._num_requests = 0
@@ -142,7 +149,8 @@ class VllmEngine:
         request_id = str(self._num_requests)
         self._num_requests += 1
         try:
-            self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": request.input_ids}, request.params)
+            prompt = {"type": "token", "prompt_token_ids": request.input_ids}
+            self._engine.add_request(request_id, prompt, request.params, lora_request=self._adapter)
         except ValueError as error:
             reason = RequestError(f"vLLM refuses the request: {' '.join(str(error).split())}")
             request.loop.call_soon_threadsafe(_fail, request.future, reason)
@@ -172,7 +180,7 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
     """
     if role.engine.get("trust_remote_code"):
         raise ValueError("engine.trust_remote_code is true: a model's own code is never run; convert the model or remove the setting")
-    gpus = role.placement.gpus_per_replica
+    gpus, nodes = role.placement.gpus_per_replica, role.placement.nodes_per_replica
     defaults: dict[str, Any] = {
         "model": role.model,
         "max_model_len": role.context_length,
@@ -181,12 +189,16 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "block_size": None if gpus else CPU_BLOCK_SIZE,
         "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
         "tensor_parallel_size": max(1, gpus),
-        "distributed_executor_backend": "mp" if gpus > 1 else None,  # Ray's own leaves placement groups behind (ray#64035)
+        "pipeline_parallel_size": nodes,
+        "distributed_executor_backend": "ray" if nodes > 1 else "mp" if gpus > 1 else None,  # ray: in the group that groups.py has made
         "load_format": "safetensors",  # other formats can run code when loaded
         "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
         "disable_log_stats": True,
         "trust_remote_code": False,
     }
+    if role.adapter is not None:
+        rank = read_adapter(role.adapter).rank
+        defaults |= {"enable_lora": True, "max_lora_rank": min(size for size in LORA_RANKS if size >= rank)}
     return {**defaults, **role.engine}
 
 
@@ -224,6 +236,12 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
         return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)))
     finally:
         gc.enable()
+
+
+def _adapter_request(directory: str) -> "LoRARequest":
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, directory)
 
 
 def _end_process() -> None:

@@ -88,7 +88,7 @@ def _generation(config: Config, run: RunDir) -> Summary | None:
         kind: sum(counts[kind] for counts in made["tokens"].values()) - sum(counts[kind] for counts in reused.values())
         for kind in ("prompt_tokens", "tokens")
     }
-    gpus = {role: getattr(config, role).placement.gpus_per_replica for role in made["engine_seconds"]}
+    gpus = {role: getattr(config, role).placement.gpus_of_replica for role in made["engine_seconds"]}
     gpu_seconds = sum(seconds * gpus[role] for role, seconds in made["engine_seconds"].items())
     selected = read_manifest(run.selected)
     kept = selected["kept"] if selected is not None else 0

@@ -25,14 +25,14 @@ def export_checkpoint(job: TrainJob, saved: Saved, directory: Path) -> None:
     manifest = read_manifest(saved.directory)
     assert manifest is not None, "the caller has found it"
     training, fingerprint = job.training_config(), manifest["fingerprint"]
-    weights = checkpoint_weights(training, job.model, saved.directory)
+    weights = checkpoint_weights(training, job.model, saved.directory, job.adapter)
     card = model_card(job, fingerprint, saved.step, read_metrics(Path(job.metrics)))
     export(weights, job.model, training.precision, directory, fingerprint, job.chat_template, card)
 
 
-def checkpoint_weights(training: TrainingConfig, model: str, checkpoint: Path) -> dict[str, torch.Tensor]:
+def checkpoint_weights(training: TrainingConfig, model: str, checkpoint: Path, adapter: str | None = None) -> dict[str, torch.Tensor]:
     """What ZeroEngine.whole_weights() was after the checkpoint's step, bit by bit."""
-    causal_lm = load_model(training, model)
+    causal_lm = load_model(training, model, adapter)
     if training.lora is not None:
         add_adapters(causal_lm, training.lora, training.seed)
     shards = Shards(checkpoint)

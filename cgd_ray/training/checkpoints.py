@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cgd_ray.adapters import adapter_identity
 from cgd_ray.config import EXECUTION_ONLY, TrainingConfig
 from cgd_ray.records import short_hash
 from cgd_ray.rundir import file_sha256, read_json, read_manifest, write_json
@@ -52,12 +53,14 @@ class Saved:
         )
 
 
-def fingerprint(training: TrainingConfig, model: str, packed: Path) -> str:
+def fingerprint(training: TrainingConfig, model: str, packed: Path, adapter: str | None = None) -> str:
     """Names everything that decides the weights after n steps: settings, packed data, initial model."""
     data = read_manifest(packed)
     assert data is not None, "training starts on finished data only"
     settings = training.model_dump(mode="json", exclude={**dict.fromkeys(NO_EFFECT, True), "validation": ONLY_MEASURED})
-    content = {"training": settings, "packed": [part["sha256"] for part in data["parts"]], "model": _model_identity(model)}
+    content: dict[str, Any] = {"training": settings, "packed": [part["sha256"] for part in data["parts"]], "model": _model_identity(model)}
+    if adapter is not None:
+        content["adapter"] = adapter_identity(adapter)
     return short_hash(json.dumps(content, sort_keys=True))
 
 

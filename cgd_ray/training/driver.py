@@ -46,19 +46,21 @@ def train(
     chat_template: str | None = None,
     answer: Answer | None = None,
     on_answers: OnAnswers = lambda line: None,
+    adapter: str | None = None,
 ) -> dict[str, Any]:
     """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
 
     `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
-    with the template of a model that has none. `answer` answers held-out problems where training.validation.answers asks for it (see
-    answering.py), and on_answers gets what came out; on_step gets each step's metrics, in order. Returns what report_of() does, and
-    seconds (of this call). Raises TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once
-    max_failures is used up.
+    with the template of a model that has none, `adapter` the directory of a LoRA adapter that is merged into the model first. `answer`
+    answers held-out problems where training.validation.answers asks for it (see answering.py), and on_answers gets what came out; on_step
+    gets each step's metrics, in order. Returns what report_of() does, and seconds (of this call). Raises TrainingStoppedError, StoppedError
+    when SIGTERM has ended it after a save, or Ray Train's error once max_failures is used up.
     """
     started = time.monotonic()
     job = TrainJob(
         training=training.model_dump(mode="json"),
         model=model,
+        adapter=adapter,
         packed=str(packed),
         checkpoints=str(checkpoints),
         metrics=str(metrics),

@@ -15,6 +15,8 @@ class TrainJob:
     """The TrainingConfig, dumped."""
     model: str
     """Directory or hub name of the initial model."""
+    adapter: str | None = None
+    """Directory of a LoRA adapter that is merged into it before the training."""
     packed: str
     """Directory that packing.pack has written."""
     checkpoints: str

@@ -146,7 +146,7 @@ def build_rank(job: TrainJob) -> Rank:
     if not training.use_gpu:
         give_back_freed_memory()
     packed = Path(job.packed)
-    fingerprint = checkpoints.fingerprint(training, job.model, packed)
+    fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter)
     attempt = [secrets.token_hex(4)]
     dist.broadcast_object_list(attempt)
     return Rank(
@@ -154,7 +154,7 @@ def build_rank(job: TrainJob) -> Rank:
         training=training,
         plan=Plan.make(training, packed, dist.get_world_size()),
         rows=PackedRows(packed),
-        engine=ZeroEngine(training, job.model, dist.get_world_size()),
+        engine=ZeroEngine(training, job.model, dist.get_world_size(), job.adapter),
         rank=dist.get_rank(),
         fingerprint=fingerprint,
         saver=Saver(

@@ -24,7 +24,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
     report = report_of(training, lines, read_answers(job.answers_file))
     base = _public_name(job.model)
     facts = {
-        "base model": base,
+        "base model": base if job.adapter is None else f"{base} with the adapter {_public_name(job.adapter)}",
         **{what: _public_name(name) for what, name in job.about.items()},
         "arm": training.arm_label,
         "method": "full fine-tuning" if training.lora is None else f"LoRA of rank {training.lora.rank}, merged",

@@ -38,6 +38,7 @@ class Saver:
     def start(self, tensors: Mapping[str, torch.Tensor], details: Mapping[str, Any]) -> None:
         """Begin to write; `tensors` belong to the saver from now on, `details` (step and what else) go into the manifest."""
         assert self._thread is None, "one save at a time"
+        self._error = None
         self._thread = threading.Thread(target=self._run, args=(tensors, details), daemon=True, name="checkpoint")
         self._thread.start()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from cgd_ray.adapters import merge, read_adapter
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training import zero_state
 from cgd_ray.training.lora import add_adapters, exported_weights
@@ -68,8 +69,11 @@ def settings(training: TrainingConfig, world_size: int, size: ModelSize) -> dict
 class ZeroEngine:
     """A model under training: DeepSpeed's engine around TargetLoss, with an AdamW of torch's own."""
 
-    def __init__(self, training: TrainingConfig, model: str, world_size: int) -> None:
-        """Load the model on all ranks; torch.distributed is up, and use_accelerator has been called."""
+    def __init__(self, training: TrainingConfig, model: str, world_size: int, adapter: str | None = None) -> None:
+        """Load the model, with a LoRA adapter merged into it, on all ranks.
+
+        torch.distributed is up, and use_accelerator has been called.
+        """
         import deepspeed
 
         from cgd_ray.training.loss import TargetLoss
@@ -77,7 +81,7 @@ class ZeroEngine:
         self._training = training
         self._world_size = world_size
         self._plain_norm: torch.Tensor | None = None
-        causal_lm = _load_sharded(training, model) if training.zero_stage == 3 else load_model(training, model)
+        causal_lm = _load_sharded(training, model, adapter) if training.zero_stage == 3 else load_model(training, model, adapter)
         if training.lora is not None:
             add_adapters(causal_lm, training.lora, training.seed)
         if training.activation_checkpointing:
@@ -196,16 +200,19 @@ def _layout(training: TrainingConfig) -> zero_state.Layout:
     return zero_state.SHARDS if training.zero_stage == 3 else zero_state.PARTITIONS
 
 
-def load_model(training: TrainingConfig, model: str) -> Any:
+def load_model(training: TrainingConfig, model: str, adapter: str | None = None) -> Any:
     """The causal language model with the attention that packed rows need, in the precision of the training."""
     from transformers import AutoModelForCausalLM
 
     from cgd_ray.training.attention import PACKED_ATTENTION
 
-    return AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=PACKED_ATTENTION)
+    causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=PACKED_ATTENTION)
+    if adapter is not None:
+        merge(read_adapter(adapter), causal_lm)
+    return causal_lm
 
 
-def _load_sharded(training: TrainingConfig, model: str) -> Any:
+def _load_sharded(training: TrainingConfig, model: str, adapter: str | None) -> Any:
     """The model with every parameter split over the ranks from the start: only rank 0 ever holds it whole, in host memory."""
     from deepspeed import zero
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -218,7 +225,7 @@ def _load_sharded(training: TrainingConfig, model: str) -> Any:
     with zero.Init(config_dict_or_path=plain), no_init_weights():
         sharded = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=DTYPES[training.precision])
     sharded.tie_weights()  # no_init_weights leaves this out as well
-    whole = dict(load_model(training, model).named_parameters()) if torch.distributed.get_rank() == 0 else {}
+    whole = dict(load_model(training, model, adapter).named_parameters()) if torch.distributed.get_rank() == 0 else {}
     for name, parameter in sharded.named_parameters():
         with zero.GatheredParameters(parameter, modifier_rank=0), torch.no_grad():
             if whole:

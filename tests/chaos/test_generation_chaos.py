@@ -1,7 +1,7 @@
 """Whatever is killed, and whenever: the same command makes every record exactly once, little is made twice, and nothing stays behind.
 
 Nodes are real raylets on this machine, kills are SIGKILL or a process that ends itself between two durable steps. One moment of each kind
-runs by default; `pytest tests/chaos -m "slow or not slow"` runs all (a quarter of an hour on 2 cores).
+runs by default; `pytest tests/chaos -m "slow or not slow"` runs all.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.generation.dataflow import PENDING_SUFFIX
-from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
+from tests.chaos.driver import NUM_ROWS
 
-NUM_ROWS = 160
 MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for seed in range(10)]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head without CPUs and two nodes that do the work."""
-    import ray
     from ray.cluster_utils import Cluster
 
-    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
     cluster.add_node(num_cpus=2)
@@ -43,15 +39,10 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def prepared(root: Path) -> RunDir:
-    run = RunDir(root)
-    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(NUM_ROWS)]
-    write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
-    return run
-
-
-def start(run: RunDir, cluster: Any, *death: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *death], stderr=subprocess.DEVNULL)
+def start(run: RunDir, cluster: Any, *options: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *options], stderr=subprocess.DEVNULL
+    )
 
 
 def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -> None:
@@ -111,7 +102,7 @@ def kill_a_node(cluster: Any, rng: random.Random) -> None:
 def test_a_killed_actor_or_node_costs_no_record(
     cluster: Any, kill: Callable[[Any, random.Random], None], seed: int, tmp_path: Path
 ) -> None:
-    rng, run = random.Random(seed), prepared(tmp_path)
+    rng, run = random.Random(seed), RunDir(tmp_path)
     driver = start(run, cluster)
     wait_for_parts(run, rng.randrange(10), driver)
     kill(cluster, rng)
@@ -122,7 +113,7 @@ def test_a_killed_actor_or_node_costs_no_record(
 
 @pytest.mark.parametrize("seed", MOMENTS)
 def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, tmp_path: Path) -> None:
-    rng, run = random.Random(seed), prepared(tmp_path)
+    rng, run = random.Random(seed), RunDir(tmp_path)
     driver = start(run, cluster)
     wait_for_parts(run, rng.randrange(1, 12), driver)
     driver.send_signal(signal.SIGKILL)
@@ -139,15 +130,51 @@ def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, 
     assert_all_cpus_come_free(cluster)
 
 
-STEPS = [pytest.param(step, marks=[] if step in (3, 9) else pytest.mark.slow) for step in range(1, 16)]
+STEPS = [(step, moment) for step in range(1, 81) for moment in ("before", "after")]
+SEEDED_STEPS = {(24, "before"), (58, "after")}
+CALLS_OF_WORKERS = [
+    (call, step, moment) for call in ("ids", "part", "commit", "write") for step in (1, 2) for moment in ("before", "after")
+]
+SEEDED_CALLS = {("part", 2, "after"), ("commit", 2, "after")}
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
-def test_a_process_that_ends_at_a_durable_step_leaves_a_run_that_goes_on(cluster: Any, step: int, moment: str, tmp_path: Path) -> None:
-    run = prepared(tmp_path)
-    assert start(run, cluster, str(step), moment).wait(timeout=180) in (0, 9)  # 0: the run has fewer steps than that
+def slow_but(chosen: Collection[Any], moments: Iterable[Any]) -> list[Any]:
+    """The moments as parameters, of which the chosen ones run by default."""
+    return [pytest.param(*moment, marks=[] if moment in chosen else pytest.mark.slow) for moment in moments]
+
+
+def assert_little_is_left_over(run: RunDir) -> None:
+    """At most the file that was being written when the process died."""
+    assert len([path for path in run.root.rglob("*.tmp") if path.is_file()]) <= 1
+
+
+@pytest.mark.parametrize(("step", "moment"), slow_but(SEEDED_STEPS, STEPS))
+def test_a_driver_that_ends_at_a_durable_step_leaves_a_run_that_goes_on(cluster: Any, step: int, moment: str, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert start(run, cluster, "--die", "driver", "any", str(step), moment).wait(timeout=180) in (0, 9)  # 0: there are fewer steps
     assert start(run, cluster).wait(timeout=180) == 0
     assert_exactly_once(run)
-    leftovers = [path for path in run.root.rglob("*.tmp") if path.is_file()]
-    assert len(leftovers) <= 1  # the file that was being written when the process died
+    assert_little_is_left_over(run)
+
+
+@pytest.mark.parametrize(("call", "step", "moment"), slow_but(SEEDED_CALLS, CALLS_OF_WORKERS))
+def test_a_worker_that_ends_at_a_durable_step_is_replaced(cluster: Any, call: str, step: int, moment: str, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert start(run, cluster, "--die", "workers", call, str(step), moment).wait(timeout=180) == 0
+    assert (tmp_path / "died").exists()
+    assert_exactly_once(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", range(15, 28))
+def test_a_driver_that_ends_while_it_takes_over_columns_makes_no_row_twice(cluster: Any, step: int, moment: str, tmp_path: Path) -> None:
+    old, run = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
+    assert start(old, cluster).wait(timeout=180) == 0
+    reuse = ("--reuse", str(old.records))
+    assert start(run, cluster, *reuse, "--die", "driver", "any", str(step), moment).wait(timeout=180) in (0, 9)
+    assert start(run, cluster, *reuse).wait(timeout=180) == 0
+    assert_exactly_once(run)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert manifest["reused"]["attempt"]["rows"] == NUM_ROWS

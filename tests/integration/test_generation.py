@@ -21,6 +21,7 @@ from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.bare_vllm import bare_vllm
 from tests.fakes import FakeEngines
+from tests.poison import odd_questions, over_long_questions, question_of
 
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
 
@@ -55,20 +56,23 @@ def assert_exactly_once(run: RunDir) -> None:
     assert sorted(ids) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
 
 
-def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_an_over_long_row_fails_alone(tmp_path: Path, ray_local: Any) -> None:
+def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_rows_fail_alone(tmp_path: Path, ray_local: Any) -> None:
     questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(50)]
-    run, config, prompts = RunDir(tmp_path), make_config(tmp_path), Prompts()
-    write_problems(run, [*questions, "very " * 2_000])
+    run, config, prompts = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), Prompts()
+    student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
+    over_long = [*over_long_questions(student, 1024).values(), question_of(1023, student, number=1)]
+    write_problems(run, [*questions, *odd_questions(student).values(), *over_long])
     manifest = generate(config, run)
-    assert (manifest["rows"], manifest["failed"]) == (51, 1)
+    assert (manifest["rows"], manifest["failed"]) == (57 + len(over_long), len(over_long))
     table = read_records(run.records)
     assert table.schema.equals(RECORD_SCHEMA)
-    failed = [row for row in table.to_pylist() if row["error"] is not None]
-    assert failed[0]["problem_id"] == "p50"
-    assert "leaves no room in context_length 1,024" in failed[0]["error"]
+    failed = {row["problem_id"]: row for row in table.to_pylist() if row["error"] is not None}
+    assert sorted(failed) == ["p57", "p58", "p59", "p60"]
+    assert all("leaves no room in context_length 1,024" in row["error"] for row in failed.values())
+    # the longest question that fits, for one token, and then no longer fits beside the words that ask for a critique
+    assert [(failed[name]["attempt_tokens"], failed[name]["critique"]) for name in ("p59", "p60")] == [(None, None), (1, None)]
 
     rows = [row for row in table.to_pylist() if row["error"] is None]
-    student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
     assert [row["attempt"] for row in rows] == bare_vllm(
         STUDENT, [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows], max_tokens=24
     )
@@ -163,26 +167,6 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, "an actor still holds its CPUs"
         time.sleep(0.1)
-
-
-def test_a_row_that_kills_every_engine_is_set_aside_and_its_mates_succeed(tmp_path: Path, ray_local: Any) -> None:
-    run, config = RunDir(tmp_path), make_config(tmp_path, batch_size=4)
-    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
-    manifest = generate(config, run, engine_factory=FakeEngines(latency_s=0.05, deadly="!"))
-    assert_exactly_once(run)
-    assert (manifest["rows"], manifest["failed"]) == (30, 1)
-    failed = [row for row in read_records(run.records).to_pylist() if row["error"] is not None]
-    assert failed[0]["question"] == "What is 1 + 1!"
-    assert failed[0]["error"].startswith("attempt: 3 engines died with this row inside")
-
-
-def test_a_request_that_never_ends_fails_alone_at_its_time_limit(tmp_path: Path, ray_local: Any) -> None:
-    run, config = RunDir(tmp_path), make_config(tmp_path)
-    config = config.model_copy(update={"student": config.student.model_copy(update={"request_timeout_s": 1.0})})
-    write_problems(run, [f"What is {n} + 1?" for n in range(29)] + ["What is 1 + 1!"])
-    manifest = generate(config, run, engine_factory=FakeEngines(sleepy="!"))
-    assert (manifest["rows"], manifest["failed"]) == (30, 1)
-    assert next(iter(manifest["errors"])).startswith("attempt: no answer within request_timeout_s 1; raise it")
 
 
 def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
+from cgd_ray.adapters import merge, read_adapter
 from cgd_ray.chat import Chat, Example
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
@@ -25,7 +26,7 @@ from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import read_metrics
 from cgd_ray.training.packing import pack
 from tests.bare_vllm import bare_vllm
-from tests.builders import VOCABULARY_SIZE, packed_examples, random_examples, tiny_model, tiny_records, write_selected
+from tests.builders import VOCABULARY_SIZE, packed_examples, random_examples, tiny_adapter, tiny_model, tiny_records, write_selected
 from tests.distributed import run_ranks
 
 INTERRUPTED_AFTER = 4  # of 6 steps
@@ -121,9 +122,29 @@ def trained(data: Data) -> Data:
         "long": LONG,
     }
     jobs = [data.job(name, **chosen) for name, chosen in settings.items()]
+    jobs += [job_of_a_model_with_an_adapter(data), job_of_the_merged_model(data)]
     run_ranks(2, data.root / "two", train_all, jobs, [data.job(name).export_to for name in ("resumed", "resumed-zero3")])
     run_ranks(1, data.root / "one", train_all, [data.job("one-rank", num_workers=1)], [])
     return data
+
+
+def job_of_a_model_with_an_adapter(data: Data) -> TrainJob:
+    adapter = tiny_adapter(data.root / "adapter", Path(data.model))
+    return replace(data.job("adapter-zero3", zero_stage=3, num_epochs=1), adapter=str(adapter))
+
+
+def job_of_the_merged_model(data: Data) -> TrainJob:
+    merged = AutoModelForCausalLM.from_pretrained(data.model, dtype=torch.float32)
+    merge(read_adapter(str(data.root / "adapter")), merged)
+    merged.save_pretrained(data.root / "merged")
+    AutoTokenizer.from_pretrained(data.model).save_pretrained(data.root / "merged")
+    return replace(data.job("merged-zero3", zero_stage=3, num_epochs=1), model=str(data.root / "merged"))
+
+
+def test_training_with_an_adapter_is_training_of_the_merged_model(trained: Data) -> None:
+    assert trained.losses("adapter-zero3") == trained.losses("merged-zero3") != trained.losses("zero3")[:3]
+    weights, expected = trained.weights("adapter-zero3"), trained.weights("merged-zero3")
+    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
 
 
 def assert_same_training(trained: Data, name: str, reference: str) -> None:

@@ -12,6 +12,7 @@ from cgd_ray.cluster import Resources
 from cgd_ray.config import Config
 from cgd_ray.preflight import check_cluster, check_models
 from cgd_ray.prompts import Prompts
+from tests.builders import tiny_adapter, tiny_model
 
 MODELS = Path("examples/tinymath/models").absolute()
 PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
@@ -91,6 +92,11 @@ def test_a_path_is_not_taken_for_a_hub_name(model: str) -> None:
             "generate needs 6 CPUs (student.placement.min_replicas 2 x 1.5 + teacher.placement.min_replicas 2 x 1.5), the cluster has 5",
         ),
         (
+            make_config(teacher={"placement": {"gpus_per_replica": 2, "nodes_per_replica": 4}}),
+            {"CPU": 4, "GPU": 7},
+            "generate needs 8 GPUs (student.placement.min_replicas 1 x 0 + teacher.placement.min_replicas 1 x 8), the cluster has 7",
+        ),
+        (
             make_config(training={"num_workers": 4, "cpus_per_worker": 0.5, "use_gpu": True}),
             {"CPU": 64, "GPU": 3},
             "train needs 4 GPUs (training.num_workers 4 x 1), the cluster has 3",
@@ -122,6 +128,20 @@ def test_the_engines_of_answering_checkpoints_count_beside_the_most_workers() ->
         "train needs 8 GPUs (training.num_workers 4 x 1 + training.validation.answers.placement.min_replicas 2 x 2), the cluster has 7"
     )
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), {"train"}) == []
+
+
+@pytest.mark.parametrize("placement", [{"gpus_per_replica": 0}, {"gpus_per_replica": 8, "max_replicas": 2}])
+def test_an_engine_on_several_nodes_needs_gpus_and_a_fixed_pool(placement: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"nodes_per_replica is 2 with gpus_per_replica \d and replicas from 1 to \d; an engine on"):
+        make_config(teacher={"placement": {"nodes_per_replica": 2, **placement}})
+
+
+def test_an_adapter_that_is_not_there_or_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^student.adapter /nowhere holds no adapter_config.json; give a directory that peft has saved"):
+        check_models(make_config(student={"adapter": "/nowhere"}), PROBLEMS)
+    adapter = tiny_adapter(tmp_path / "adapter", tiny_model(tmp_path / "model"))
+    with pytest.raises(ValueError, match=rf"^student.adapter {adapter} does not fit .*; give the adapter's own model$"):
+        check_models(make_config(student={"adapter": str(adapter)}), PROBLEMS)
 
 
 def test_a_plan_without_gpus_needs_none() -> None:

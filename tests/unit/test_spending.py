@@ -1,5 +1,6 @@
 """What an API was paid for: sums that outlive processes, money by the prices of today, limits that say how to go on."""
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cgd_ray.records import PROBLEM_SCHEMA
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir
 from cgd_ray.spending import Ledger, Purchase, Spending, spent
+from tests.chaos.dying import die_at
 
 
 def bought(key: str | None = "k", text: str = "answer") -> Purchase:
@@ -85,8 +87,33 @@ def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) 
         assert reader.spending().answers == 1
     file.write_bytes(line + line)
     assert reader.spending().answers == 2
-    file.write_bytes(line + line + b'{"key": \n' + line)  # a full disk that had room again
+    file.write_bytes(line + line + b'{"key": \n' + line)  # damage in the middle
     assert reader.spending().answers == 3
+
+
+def buy_and_tell(root: Path, step: int, moment: str) -> None:
+    """Buy three answers, telling of each once it is written down, and end at the given durable step."""
+    ledger = Ledger(root / "spending")
+    die_at(["write", "fsync"], step, moment)
+    for key in "abc":
+        ledger.add(bought(key))
+        with (root / "told").open("a") as told:
+            told.write(key)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_process_that_ends_at_a_durable_step_loses_at_most_the_purchase_it_was_writing(step: int, moment: str, tmp_path: Path) -> None:
+    (tmp_path / "told").touch()
+    dying = multiprocessing.get_context("fork").Process(target=buy_and_tell, args=(tmp_path, step, moment))
+    dying.start()
+    dying.join()
+    assert dying.exitcode == 9
+    told, ledger = (tmp_path / "told").read_text(), Ledger(tmp_path / "spending")
+    known = "".join(key for key in "abc" if ledger.bought(key) is not None)
+    assert known in (told, told + "abc"[len(told)])  # written, and not yet told
+    ledger.add(bought("next"))
+    assert spent(tmp_path / "spending").answers == len(known) + 1
 
 
 def test_the_summary_tells_what_was_spent_on_an_endpoint(tmp_path: Path) -> None:

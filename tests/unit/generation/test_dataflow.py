@@ -32,6 +32,20 @@ def test_rows_that_are_committed_are_left_out_and_pending_ones_are_not(tmp_path:
     assert pq.read_table(tmp_path / "remaining.parquet").equals(make_work(list("acdfg")))
 
 
+def test_a_part_that_was_being_written_again_after_its_commit_is_made_anew(tmp_path: Path) -> None:
+    flow = Dataflow(work_list=tmp_path / "work.parquet", output=tmp_path / "out", state=tmp_path / "state", batch_size=1, rows_per_file=1)
+    for directory in (flow.output, flow.checkpoint):
+        directory.mkdir(parents=True)
+    for name in ("0", "1"):
+        pq.write_table(pa.table({ID_COLUMN: [name]}), flow.checkpoint / f"{name}.parquet")
+        write_part(flow.output / f"{name}-0.parquet", [name])
+    pq.write_table(pa.table({ID_COLUMN: ["1"]}), flow.checkpoint / f"1{PENDING_SUFFIX}")
+    (flow.output / "1-0.parquet").write_bytes(b"half")
+    flow._drop_uncommitted()
+    assert flow.finished_ids().to_pylist() == ["0"]
+    assert [path.name for path in flow.output.iterdir()] == ["0-0.parquet"]
+
+
 def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Path) -> None:
     pq.write_table(make_work(list("abc")), tmp_path / "work.parquet", row_group_size=2)
     parts = [

@@ -1,0 +1,102 @@
+"""Engines that span nodes: their placement groups hold logical GPUs of two nodes, are what the actors run in, and are gone afterwards."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.generation.engine import Engine
+from cgd_ray.generation.pipeline import generate
+from cgd_ray.problems.work_list import make_work_list, write_work_list
+from cgd_ray.records import PROBLEM_SCHEMA
+from cgd_ray.rundir import RunDir
+from tests.fakes import FakeEngines
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Two nodes with two logical GPUs each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=4, num_gpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@dataclass(frozen=True)
+class SpanningEngines:
+    """Fakes; one that spans nodes is built only in such a placement group as vLLM's `ray` executor needs, and, if broken, never."""
+
+    broken: bool = False
+
+    def __call__(self, role: RoleConfig) -> Engine:
+        if role.placement.nodes_per_replica > 1:
+            assert_the_group_holds_four_gpus_of_two_nodes()
+            if self.broken:
+                raise RuntimeError("the engine does not start")
+        return FakeEngines()(role)
+
+
+def assert_the_group_holds_four_gpus_of_two_nodes() -> None:
+    import ray
+    from ray.util import get_current_placement_group, placement_group_table
+
+    group = get_current_placement_group()
+    assert group is not None, "the actor is in no placement group"
+    assert [bundle["GPU"] for bundle in group.bundle_specs] == [1.0] * 4
+    assert len(set(placement_group_table(group)["bundles_to_node_id"].values())) == 2
+    assert ray.get_gpu_ids() == []  # the GPUs are for the workers
+    workers = [ray.remote(num_gpus=1, num_cpus=0)(where_and_which_gpu).remote() for _ in range(4)]
+    assert len(set(ray.get(workers))) == 4  # which run in the same group
+
+
+def where_and_which_gpu() -> tuple[str, int]:
+    import ray
+
+    time.sleep(1)  # so that all four hold theirs at the same time
+    (gpu,) = ray.get_gpu_ids()
+    return ray.get_runtime_context().get_node_id(), int(gpu)
+
+
+def wait_for_free_gpus(seconds: float = 30) -> None:
+    import ray
+
+    deadline = time.monotonic() + seconds
+    while ray.available_resources().get("GPU") != 4:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.1)
+
+
+def make_config(root: Path) -> Config:
+    placement = {"gpus_per_replica": 2, "nodes_per_replica": 2, "requests_in_flight": 8}
+    roles = {"student": {"model": "nobody/fake"}, "teacher": {"model": "nobody/fake", "placement": placement}}
+    return Config.model_validate({**roles, "run_dir": str(root), "problems": {"path": "unused"}})
+
+
+def prepared(root: Path) -> RunDir:
+    run = RunDir(root)
+    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(8)]
+    write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
+    return run
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_engine_on_two_nodes_has_a_group_that_is_gone_after_the_run(broken: bool, cluster: None, tmp_path: Path) -> None:
+    from ray.util import placement_group_table
+
+    run = prepared(tmp_path)
+    if broken:
+        with pytest.raises(Exception, match="the engine does not start"):
+            generate(make_config(tmp_path), run, engine_factory=SpanningEngines(broken=True))
+    else:
+        assert generate(make_config(tmp_path), run, engine_factory=SpanningEngines())["failed"] == 0
+    wait_for_free_gpus()
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
