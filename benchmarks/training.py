@@ -40,7 +40,8 @@ MODEL = {
 
 def cgd_shaped(num_tokens: int, context_length: int, seed: int = 0) -> dict[str, Example]:
     """Examples with lognormal lengths (median an eighth of the context, sigma 0.6), TARGET_SHARE of each with loss."""
-    rng, examples, total = np.random.default_rng(seed), {}, 0
+    examples: dict[str, Example] = {}
+    rng, total = np.random.default_rng(seed), 0
     while total < num_tokens:
         length = int(np.clip(rng.lognormal(np.log(context_length / 8), 0.6), 16, context_length))
         ids = rng.integers(3, VOCABULARY, length).tolist()
