@@ -2,9 +2,9 @@
 
 `python -m benchmarks.pipeline_overhead --json build/overhead.json` (ten minutes on two CPU cores, most of them for the last size).
 Each size runs in a process of its own with a Ray of its own on two CPUs. A record is finished when its refinement is; `steady` is from the
-first to the last finished record that the progress counts show. Driver memory growth is the largest RSS of the driver during `generate`,
-as psutil samples it, minus its RSS before. On a machine that does other work besides, the seconds are not the pipeline's alone: the CPU
-seconds of the driver and all its children are told too, and what other processes took of the machine.
+first to the last finished record that the progress counts show. `driver_memory_growth` is the largest RSS of the driver during `generate`, as
+psutil samples it, at the largest size by that at the smallest. On a machine that does other work besides, the seconds are not the
+pipeline's alone: the CPU seconds of the driver and all its children are told too, and what other processes took of the machine.
 """
 
 import argparse
@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.engines import InstantEngine
-from cgd_ray.config import Config
+from cgd_ray.cluster import connected
+from cgd_ray.config import ClusterConfig, Config
 from cgd_ray.records import WORK_SCHEMA, make_record_id
 from cgd_ray.rundir import RunDir, atomic_write
 
@@ -100,20 +101,17 @@ def _work_row(number: int) -> dict[str, Any]:
 
 def measure(rows: int, batch_size: int, rows_per_block: int) -> Figures:
     """Generate so many records in this process, with a new Ray and a directory that is removed afterwards."""
-    import ray
-
     from cgd_ray.generation.pipeline import generate
 
     with tempfile.TemporaryDirectory() as directory:
         run = RunDir(directory)
         write_work_list(run.work_list, rows)
-        ray.init(address="local", num_cpus=NUM_CPUS, include_dashboard=False, log_to_driver=False)
-        watch, before = Watch(), _rss_mib()
-        started = time.monotonic()
-        with _peak_rss_mib() as peak:
-            manifest = generate(make_config(run.root, batch_size, rows_per_block), run, watch, engine_factory=InstantEngine)
-        seconds = time.monotonic() - started
-        ray.shutdown()
+        with connected(ClusterConfig(num_cpus=NUM_CPUS)):
+            watch, before = Watch(), _rss_mib()
+            started = time.monotonic()
+            with _peak_rss_mib() as peak:
+                manifest = generate(make_config(run.root, batch_size, rows_per_block), run, watch, engine_factory=InstantEngine)
+            seconds = time.monotonic() - started
     assert (manifest["rows"], manifest["failed"]) == (rows, 0), "an instant engine fails no row"
     steady_s, steady_rows, own_cpu_s, all_cpu_s = watch.steady()
     return Figures(
@@ -144,8 +142,7 @@ def compare(sizes: Sequence[int], batch_size: int, rows_per_block: int) -> dict[
         "records_per_s": largest.steady_records_per_s,
         "time_per_record_ratio_1m_to_10k": smallest.steady_records_per_s / largest.steady_records_per_s,
         "cpu_per_record_ratio_1m_to_10k": largest.cpu_us_per_record / smallest.cpu_us_per_record,
-        "driver_memory_growth": largest.rss_growth_mib / smallest.rss_growth_mib,
-        "driver_peak_memory_ratio": _peak(largest) / _peak(smallest),
+        "driver_memory_growth": _peak(largest) / _peak(smallest),
         "sizes": [asdict(each) for each in figures],
         "batch_size": batch_size,
         "rows_per_block": rows_per_block,
