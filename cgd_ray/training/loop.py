@@ -21,7 +21,7 @@ from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
 from cgd_ray.training.checkpoint_export import export_checkpoint
 from cgd_ray.training.export import export
-from cgd_ray.training.host_memory import give_back_freed_memory
+from cgd_ray.training.host_memory import let_go_of_used_memory
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
@@ -144,7 +144,7 @@ def build_rank(job: TrainJob) -> Rank:
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
     if not training.use_gpu:
-        give_back_freed_memory()
+        let_go_of_used_memory()
     packed = Path(job.packed)
     fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter)
     attempt = [secrets.token_hex(4)]
