@@ -6,15 +6,18 @@ Each refusal is a ValueError of one line that names the setting, what it is, wha
 import json
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
-from cgd_ray.config import Config, RoleConfig
+from cgd_ray.config import Config, PlacementConfig, RoleConfig
 from cgd_ray.prompts import Message, load_prompts
 from cgd_ray.training.extras import check_installed
+
+PHASES = ("generate", "train", "live", "evaluate")
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
@@ -49,16 +52,21 @@ def check_key(teacher: RoleConfig) -> None:
 
 
 def check_cluster(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:
-    """No phase ("generate", "train", "evaluate") needs more GPUs or CPUs than the cluster can have; returns what the run will wait for."""
+    """No phase ("generate", "train", "live", "evaluate") needs more GPUs or CPUs than the cluster can have.
+
+    Returns what the run will wait for. Where generation and training are live together, their most must fit beside each other: a training
+    that has grown into an engine's place would wait for that engine's records for ever.
+    """
     waits = []
-    for phase, cpus, gpus in _demands(config):
-        if phase not in phases:
-            continue
-        for kind, wanted in (("GPU", gpus), ("CPU", cpus)):
+    for phase in (phase for phase in PHASES if phase in phases):
+        demands = _demands(config, phase)
+        for kind in ("GPU", "CPU"):
             present, most = resources.present.get(kind, 0), resources.most.get(kind, 0)
+            wanted = sum(demand.count * demand.of(kind) for demand in demands)
             if wanted <= present:
                 continue
-            needs = f"{phase} needs {wanted:g} {kind}s ({_arithmetic(config, phase, kind)})"
+            terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
+            needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
             if wanted > most:
                 raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
             waits.append(f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler")
@@ -95,27 +103,44 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
         raise ValueError(f"{name}.context_length {role.context_length} exceeds the {limit} tokens that {role.model} was made for; lower it")
 
 
-def _demands(config: Config) -> list[tuple[str, float, float]]:
-    """(phase, CPUs, GPUs) at the fewest replicas each phase can run with."""
-    student, teacher, training = config.student.placement, config.teacher.placement, config.training
-    return [
-        (
-            "generate",
-            student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
-            student.min_replicas * student.gpus_per_replica + teacher.min_replicas * teacher.gpus_per_replica,
-        ),
-        ("train", training.worker_range[0] * training.cpus_per_worker, training.worker_range[0] * int(training.use_gpu)),
-        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_per_replica),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class _Demand:
+    """What one kind of process needs."""
+
+    setting: str
+    """What says how many of them there are."""
+    count: int
+    cpus: float
+    """Of each."""
+    gpus: float
+
+    def of(self, kind: str) -> float:
+        """CPUs or GPUs of each."""
+        return self.cpus if kind == "CPU" else self.gpus
 
 
-def _arithmetic(config: Config, phase: str, kind: str) -> str:
+def _demands(config: Config, phase: str) -> list[_Demand]:
+    """What a phase needs, at the fewest replicas and workers that it can run with; live, at the most."""
+    if phase == "live":
+        return [_engines(config, "student", "max_replicas"), _engines(config, "teacher", "max_replicas"), _workers(config, 1)]
     if phase == "train":
-        each = config.training.cpus_per_worker if kind == "CPU" else 1
-        return f"training.num_workers {config.training.worker_range[0]} x {each:g}"
-    terms = []
-    for name in ("student", "teacher") if phase == "generate" else ("student",):
-        placement = getattr(config, name).placement
-        each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_per_replica
-        terms.append(f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}")
-    return " + ".join(terms)
+        return [_workers(config, 0)]
+    roles = ("student", "teacher") if phase == "generate" else ("student",)
+    return [_engines(config, role, "min_replicas") for role in roles]
+
+
+def _engines(config: Config, role: str, bound: str) -> _Demand:
+    placement: PlacementConfig = getattr(config, role).placement
+    return _Demand(
+        setting=f"{role}.placement.{bound}",
+        count=getattr(placement, bound),
+        cpus=placement.cpus_per_replica,
+        gpus=placement.gpus_per_replica,
+    )
+
+
+def _workers(config: Config, bound: int) -> _Demand:
+    training = config.training
+    return _Demand(
+        setting="training.num_workers", count=training.worker_range[bound], cpus=training.cpus_per_worker, gpus=int(training.use_gpu)
+    )

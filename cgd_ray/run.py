@@ -1,6 +1,7 @@
 """The stages of a run in their order: each is skipped when it is finished, and begun only when what it reads is there.
 
 inputs -> generate -> select -> examples and packing -> train -> evaluate. What can be refused is refused before any engine starts.
+With training.streaming all up to train are one stage (live.py).
 How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a part.
 """
 
@@ -23,6 +24,7 @@ from cgd_ray.generation.draining import stopped_by_sigterm
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.generation.selection import select_records
+from cgd_ray.live import run_live
 from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
 from cgd_ray.problems.decontamination import Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
@@ -129,7 +131,9 @@ def _pending(command: str, session: Session) -> list[Stage]:
         raise ValueError(f"run_dir {run.root} holds no selected records to train on; run `cgd generate` with the same config first")
     if command == "evaluate" and config.evaluation is None:
         raise ValueError("evaluation is null, so there is nothing to evaluate; set evaluation.problems")
-    stages = COMMANDS[command]
+    if config.training.streaming and command in ("generate", "train"):
+        raise ValueError(f"training.streaming is true, so `cgd {command}` has no stage of its own; use `cgd run`, or set it to false")
+    stages = LIVE_RUN if config.training.streaming and command == "run" else COMMANDS[command]
     if command == "evaluate" and read_manifest(run.model) is None:
         session.screen.say(f"there is no trained model in {run.model} yet: only the untrained student is evaluated")
         stages = (EVALUATE_BASE,)
@@ -142,7 +146,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     with _refusing():
         check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
-        if GENERATE in pending and starts_here(config.cluster):
+        if not {GENERATE, LIVE}.isdisjoint(pending) and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_sigterm():
             for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
@@ -236,10 +240,24 @@ def _train(session: Session) -> None:
 
 
 def _show_step(bar: Bar, step: Mapping[str, float]) -> None:
-    bar.update(
-        int(step["train/step"]),
-        f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {step['train/tokens_per_s']:,.0f} tokens/s",
-    )
+    bar.update(int(step["train/step"]), _training_note(step))
+
+
+def _training_note(step: Mapping[str, float]) -> str:
+    return f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {step['train/tokens_per_s']:,.0f} tokens/s"
+
+
+def _live(session: Session) -> None:
+    config, run = session.config, session.run
+    total = session.work_lists[run.work_list].num_rows
+    with session.screen.progress("generate", total, "records") as made, session.screen.progress("train", total, "records") as trained:
+        report = run_live(
+            config,
+            run,
+            lambda counts: _show_generation(made, counts),
+            lambda step: trained.update(round(step["train/epoch"] * total), f"step {step['train/step']:.0f}, {_training_note(step)}"),
+        )
+    write_json(run.training_report, report)
 
 
 def _evaluate(session: Session, name: str, model: str) -> None:
@@ -267,6 +285,7 @@ GENERATE = Stage(
 SELECT = Stage(timed_as="generate", is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)
 PACK = Stage(timed_as="train", is_finished=lambda session: read_manifest(session.run.packed) is not None, work=_pack)
 TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.run.training_report) is not None, work=_train)
+LIVE = Stage(timed_as="live", is_finished=TRAIN.is_finished, work=_live)
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "base"),
@@ -283,6 +302,8 @@ COMMANDS: dict[str, tuple[Stage, ...]] = {
     "train": (PACK, TRAIN),
     "evaluate": (EVALUATE_BASE, EVALUATE_TRAINED),
 }
+LIVE_RUN = (LIVE, EVALUATE_BASE, EVALUATE_TRAINED)
+"""What `cgd run` is with training.streaming."""
 
 
 @contextmanager

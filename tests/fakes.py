@@ -19,7 +19,7 @@ class FakeEngines:
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
     an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
-    one that finds `sleepy` never answers.
+    one that finds `sleepy` never answers; one that finds `held` answers once the file `until` exists.
     """
 
     latency_s: float = 0.0
@@ -27,6 +27,8 @@ class FakeEngines:
     deadly: str | None = None
     death_certificate: str | None = None
     sleepy: str | None = None
+    held: str | None = None
+    until: str = ""
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -52,6 +54,8 @@ class FakeEngine:
         self._die_of(text)
         if settings.sleepy is not None and settings.sleepy in text:
             await asyncio.Event().wait()
+        while settings.held is not None and settings.held in text and not Path(settings.until).exists():
+            await asyncio.sleep(0.05)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         digest = fake_digest(text, seed)

@@ -8,7 +8,7 @@ How to use: `found = newest(checkpoints, fingerprint)`.
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,24 @@ class Saved:
     """Optimizer steps that had been taken."""
     validation_loss: float | None
     """On the held-out examples; null when it was not measured at this step."""
+    consumed: str | None
+    """Names what its steps have consumed of data that were not finished when it was made; null where they were."""
 
 
-def fingerprint(training: TrainingConfig, model: str, packed: Path) -> str:
-    """Names everything that decides the weights after n steps: settings, packed data, initial model."""
-    data = read_manifest(packed)
-    assert data is not None, "training starts on finished data only"
+def fingerprint(training: TrainingConfig, model: str, packed: Path, stream: str | None = None) -> str:
+    """Names everything that decides the weights after n steps: settings, packed data, initial model.
+
+    `stream` stands for packed data that are still being made; what a checkpoint has consumed of them is then named in the checkpoint.
+    """
     settings = {name: value for name, value in training.model_dump(mode="json").items() if name not in NO_EFFECT}
-    content = {"training": settings, "packed": [part["sha256"] for part in data["parts"]], "model": _model_identity(model)}
+    content = {"training": settings, "packed": stream or _hashes(packed), "model": _model_identity(model)}
     return short_hash(json.dumps(content, sort_keys=True))
+
+
+def _hashes(packed: Path) -> list[str]:
+    data = read_manifest(packed)
+    assert data is not None, "without a stream, training starts on finished data only"
+    return [part["sha256"] for part in data["parts"]]
 
 
 def directory_of(checkpoints: Path, step: int) -> Path:
@@ -80,12 +89,18 @@ def remove_leftovers(checkpoints: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def newest(checkpoints: Path, name: str) -> Saved | None:
-    """The newest complete and undamaged checkpoint, or None.
+def newest(checkpoints: Path, name: str, consumed: Callable[[int], str | None] = lambda num_steps: None) -> Saved | None:
+    """The newest complete and undamaged checkpoint, or None; `consumed` names what a number of steps consumes of unfinished data.
 
     Raises ValueError when the newest was made from other data, settings or model.
     """
-    return next(_whole(checkpoints, name), None)
+    saved = next(_whole(checkpoints, name), None)
+    if saved is not None and saved.consumed != (now := consumed(saved.step)):
+        raise ValueError(
+            f"checkpoint {saved.directory} has consumed other rows than its {saved.step} steps hold now (fingerprint {saved.consumed}, "
+            f"now {now}); remove {checkpoints} to train anew"
+        )
+    return saved
 
 
 def best(checkpoints: Path, name: str) -> Saved:
@@ -107,7 +122,9 @@ def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
                 f"checkpoint {directory} was made from other data, model or settings (fingerprint {manifest['fingerprint']}, "
                 f"this training's is {name}); remove {checkpoints} to train anew"
             )
-        yield Saved(directory=directory, step=manifest["step"], validation_loss=manifest["validation_loss"])
+        yield Saved(
+            directory=directory, step=manifest["step"], validation_loss=manifest["validation_loss"], consumed=manifest.get("consumed")
+        )
 
 
 def _remove(directory: Path) -> None:

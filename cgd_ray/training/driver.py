@@ -58,15 +58,25 @@ def train(
         validation=None if training.validation is None else str(validation),
         about=dict(about or {}),
         chat_template=chat_template,
-        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        environment=passed_on(),
     )
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    with tailing(metrics, on_step):
+        fit(job)
+    return {**report_of(training, read_metrics(metrics)), "seconds": time.monotonic() - started}
+
+
+def passed_on() -> dict[str, str]:
+    """What the workers need of this process's environment."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def fit(job: TrainJob) -> None:
+    """Run the training on Ray Train to its end. Raises as train() does."""
+    Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
     job.stopped_file.unlink(missing_ok=True)
-    with _tailing(metrics, on_step):
-        _make_trainer(job, training).fit()
+    _make_trainer(job, job.training_config()).fit()
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
-    return {**report_of(training, read_metrics(metrics)), "seconds": time.monotonic() - started}
 
 
 def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
@@ -93,7 +103,7 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
 
 
 @contextmanager
-def _tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
+def tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
     """Call on_step for every step that appears in the metrics file, from a thread of its own."""
     if on_step is None:
         yield

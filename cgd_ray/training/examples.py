@@ -43,32 +43,34 @@ def make_examples(
     arm, or when no example is left.
     """
     started = time.monotonic()
-    preparation = Preparation(training, chat, prompts, selected, side)
+    preparation = Preparation(training, chat, prompts, manifest_parts(selected), side)
     stream = iter(preparation)
     seen = 0
     output = examples / "examples.parquet"
     with atomic_write(output) as temporary, pq.ParquetWriter(temporary, EXAMPLE_SCHEMA) as writer:
         while batch := list(islice(stream, ROWS_PER_BATCH)):
-            writer.write_table(_table(batch))
+            writer.write_table(example_table(batch))
             on_progress(preparation.num_seen - seen)
             seen = preparation.num_seen
         if preparation.num_examples == 0:
-            dropped = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
-            reasons = dropped or "no record was kept by the selection"
-            if side == "validation":
-                raise ValueError(
-                    f"training.validation leaves nothing to validate on for arm {training.arm_label}: {reasons}; raise its fraction"
-                )
-            raise ValueError(
-                f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
-                "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
-            )
+            raise nothing_left(training, preparation.dropped, side)
     on_progress(sum(pq.read_metadata(part).num_rows for part in manifest_parts(selected)) - seen)
     details = {**preparation.report(), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "manifest_parts has read it above"
     write_manifest(examples, manifest["fingerprint"], [output], details)
     return details
+
+
+def nothing_left(training: TrainingConfig, dropped: Mapping[str, int], side: Side = "training") -> ValueError:
+    """What to raise when no record has become an example."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no record was kept by the selection"
+    if side == "validation":
+        return ValueError(f"training.validation leaves nothing to validate on for arm {training.arm_label}: {reasons}; raise its fraction")
+    return ValueError(
+        f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
+        "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
+    )
 
 
 def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint: str) -> None:
@@ -80,7 +82,8 @@ def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint
     write_manifest(directory, fingerprint, [output], {"examples": len(rows)})
 
 
-def _table(examples: Iterable[Prepared]) -> pa.Table:
+def example_table(examples: Iterable[Prepared]) -> pa.Table:
+    """EXAMPLE_SCHEMA."""
     rows = [
         {"record_id": item.record_id, "input_ids": item.example.input_ids, "prompt_length": item.example.prompt_length} for item in examples
     ]

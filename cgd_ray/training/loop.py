@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.records import short_hash
 from cgd_ray.rundir import write_json
 from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
@@ -24,6 +25,7 @@ from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
 from cgd_ray.training.saving import Saver
+from cgd_ray.training.stream import StreamPlan, StreamRows
 from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
 from cgd_ray.training.timing import StepTimer
 from cgd_ray.training.trackers import start_trackers
@@ -45,7 +47,7 @@ class Rank:
 
     job: TrainJob
     training: TrainingConfig
-    plan: Plan
+    plan: Plan | StreamPlan
     rows: PackedRows
     engine: ZeroEngine
     rank: int
@@ -60,7 +62,7 @@ def run_training(job: TrainJob, report: Report) -> None:
     step = restore(state)
     log = _open_log(state, step) if state.rank == 0 else None
     saving: Metrics | None = None  # of the step whose checkpoint is being written
-    while step < state.plan.num_steps:
+    while state.plan.has(step):
         metrics, problem = train_step(state, step)
         if problem is not None:
             finish_save(state, saving, report)
@@ -91,7 +93,7 @@ def _open_log(state: Rank, step: int) -> MetricsLog:
 def is_saved(step: int, state: Rank) -> bool:
     """Whether a checkpoint follows this step, counted from 1."""
     every = state.training.checkpoint_every_steps
-    return step == state.plan.num_steps or (every is not None and step % every == 0)
+    return (every is not None and step % every == 0) or not state.plan.has(step)
 
 
 def is_validated(step: int, state: Rank) -> bool:
@@ -99,7 +101,7 @@ def is_validated(step: int, state: Rank) -> bool:
     validation = state.training.validation
     assert validation is not None, "asked only when there are held-out rows"
     is_candidate = state.training.export == "best" and is_saved(step, state)
-    return step == state.plan.num_steps or step % validation.every_steps == 0 or is_candidate
+    return step % validation.every_steps == 0 or is_candidate or not state.plan.has(step)
 
 
 def export_student(state: Rank) -> None:
@@ -127,20 +129,20 @@ def build_rank(job: TrainJob) -> Rank:
     torch.set_num_threads(max(1, int(training.cpus_per_worker)))
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
-    packed = Path(job.packed)
-    fingerprint = checkpoints.fingerprint(training, job.model, packed)
+    packed, world_size = Path(job.packed), dist.get_world_size()
+    fingerprint = checkpoints.fingerprint(training, job.model, packed, job.stream)
     attempt = [secrets.token_hex(4)]
     dist.broadcast_object_list(attempt)
     return Rank(
         job=job,
         training=training,
-        plan=Plan.make(training, packed, dist.get_world_size()),
-        rows=PackedRows(packed),
-        engine=ZeroEngine(training, job.model, dist.get_world_size()),
+        plan=StreamPlan(training, packed, world_size) if training.streaming else Plan.make(training, packed, world_size),
+        rows=StreamRows(packed, training.global_batch_size) if training.streaming else PackedRows(packed),
+        engine=ZeroEngine(training, job.model, world_size),
         rank=dist.get_rank(),
         fingerprint=fingerprint,
-        saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), dist.get_world_size(), training.keep_checkpoints),
-        validation=None if job.validation is None else Validation(training, Path(job.validation), dist.get_world_size()),
+        saver=Saver(Path(job.checkpoints), fingerprint, attempt[0], dist.get_rank(), world_size, training.keep_checkpoints),
+        validation=None if job.validation is None else Validation(training, Path(job.validation), world_size),
     )
 
 
@@ -151,7 +153,7 @@ def restore(state: Rank) -> int:
         directory = Path(state.job.checkpoints)
         checkpoints.remove_leftovers(directory)
         try:
-            choice = [checkpoints.newest(directory, state.fingerprint)]
+            choice = [checkpoints.newest(directory, state.fingerprint, state.plan.consumed)]
         except ValueError as error:
             choice = [error]
     dist.broadcast_object_list(choice)
@@ -171,6 +173,7 @@ def start_save(state: Rank, metrics: Metrics) -> None:
         "world_size": state.plan.world_size,
         "zero_stage": state.training.zero_stage,
         "validation_loss": metrics.get("validation/loss"),
+        "consumed": state.plan.consumed(int(metrics["train/step"])),
     }
     state.saver.start(state.engine.snapshot(), details)
 
@@ -188,9 +191,8 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
     """One optimizer step over the global batch; returns its metrics, and what is wrong when the numbers are no longer finite."""
     started = time.perf_counter()
     plan, engine, timer = state.plan, state.engine, StepTimer(state.engine.device)
-    torch.manual_seed((state.training.seed * plan.num_steps + step) * plan.world_size + state.rank)  # what is dropped outlives a resume
-    learning_rate = learning_rate_at(step, plan.num_steps, state.training)
-    global_targets = int(plan.targets_SG[step].sum())
+    torch.manual_seed(int(short_hash(f"{state.training.seed}\x00{step}\x00{state.rank}"), 16))  # what is dropped outlives a resume
+    learning_rate, global_targets = plan.learning_rate(step), plan.sizes(step).targets
     # W world size, M micro-batches: every rank fills its own places, so the sum over ranks also tells where a loss went wrong.
     losses_WM = torch.zeros(plan.world_size, plan.num_micro_batches, device=engine.device)
     for micro, (rows, num_chunks) in enumerate(zip(plan.micro_batches(step, state.rank), plan.num_chunks(step), strict=True)):
@@ -210,8 +212,7 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
         problem = _describe(state, step, loss, grad_norm, losses_WM)
     metrics = {
         "train/step": step + 1,
-        "train/num_steps": plan.num_steps,
-        "train/epoch": (step + 1) / plan.steps_per_epoch,
+        **plan.position(step),
         "train/loss": loss,
         "train/grad_norm": grad_norm,
         "train/learning_rate": learning_rate,
@@ -225,29 +226,19 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
 def _throughput(state: Rank, step: int, seconds: float) -> Metrics:
     """What the step has done in this time; communication and MFU only where they can be told."""
     plan, engine = state.plan, state.engine
-    tokens, targets = int(plan.tokens_SG[step].sum()), int(plan.targets_SG[step].sum())
+    sizes = plan.sizes(step)
     peak, communication_s = peak_flops(engine.device), engine.communication_s()
-    flops = model_flops(engine.model_size, tokens, int(plan.squares_SG[step].sum()))
+    flops = model_flops(engine.model_size, sizes.tokens, sizes.squares)
     return {
-        "train/tokens": tokens,
-        "train/target_tokens": targets,
-        "train/tokens_per_s": tokens / seconds,
-        "train/target_tokens_per_s": targets / seconds,
+        "train/tokens": sizes.tokens,
+        "train/target_tokens": sizes.targets,
+        "train/tokens_per_s": sizes.tokens / seconds,
+        "train/target_tokens_per_s": sizes.targets / seconds,
         **({} if peak is None else {"train/mfu": flops / seconds / (plan.world_size * peak)}),
         "time/step_s": seconds,
         **({} if communication_s is None else {"time/communication_s": communication_s}),
         "memory/peak_gib": peak_memory_gib(engine.device),
     }
-
-
-def learning_rate_at(step: int, num_steps: int, training: TrainingConfig) -> float:
-    """Rate of the step with this index: a linear warm-up to the peak, then a cosine down to its final share at the last step."""
-    num_warmup = math.ceil(training.warmup_fraction * num_steps)
-    if step < num_warmup:
-        return training.learning_rate * (step + 1) / num_warmup
-    progress = (step - num_warmup) / max(1, num_steps - 1 - num_warmup)
-    final = training.final_learning_rate_fraction
-    return training.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _describe(state: Rank, step: int, loss: float, grad_norm: float, losses_WM: torch.Tensor) -> str:

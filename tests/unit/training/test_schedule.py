@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.loop import learning_rate_at
+from cgd_ray.training.schedule import learning_rate_at
 
 
 def rates(num_steps: int, **training: Any) -> list[float]:
