@@ -117,7 +117,7 @@ class TrainingConfig(Settings):
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
     """Peak rate."""
     warmup_fraction: Fraction = 0.03
-    """Share of the steps in which the rate rises linearly to its peak; a cosine follows."""
+    """Share of the steps, when streaming of the records, in which the rate rises linearly to its peak; a cosine follows."""
     final_learning_rate_fraction: Fraction = 0.1
     """Rate at the last step as a share of the peak."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
