@@ -19,7 +19,7 @@ from cgd_ray.rundir import RunDir, write_json
 from cgd_ray.training.checkpoints import directory_of
 from tests.fakes import FakeEngines
 
-NUM_EARLY, NUM_LATE = 96, 64
+NUM_EARLY, NUM_LATE = 64, 32
 LATE = "late"  # in the question
 HELD_UNTIL_STEP = 2
 STUDENT = Path("examples/tinymath/models/student").absolute()
