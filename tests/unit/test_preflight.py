@@ -116,7 +116,7 @@ def test_generation_and_training_at_the_same_time_need_the_most_of_both() -> Non
     config = make_config(
         student={"placement": {**one, "max_replicas": 2}},
         teacher={"placement": one},
-        training={"streaming": True, "num_workers": [1, 4], "use_gpu": True},
+        training={"streaming": True, "num_workers": [1, 4], "global_batch_size": 12, "use_gpu": True},
     )
     assert check_cluster(config, fixed({"CPU": 5.5, "GPU": 7}), {"live", "evaluate"}) == []
     with pytest.raises(ValueError, match="needs") as refused:
