@@ -54,8 +54,8 @@ class Feeder:
     def look(self, selector: Selector) -> None:
         """Bring along what has arrived since the last look."""
         new = self._arrivals.new()
-        known = [part for part in new if self._selected(part).exists()]
-        for part in known:  # first, so that nothing is dealt before all that a former feeder saw is counted as seen
+        known = {part for part in new if self._selected(part).exists()}
+        for part in sorted(known):  # first, so that nothing is dealt before all that a former feeder saw is counted as seen
             self._take(part)
         for part in (part for part in new if part not in known):
             self._select(part, selector)
