@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cgd_ray.chat import Chat
 from cgd_ray.config import Config, SelectionConfig
 from cgd_ray.generation.arrivals import Arrivals
-from cgd_ray.generation.draining import end_run
+from cgd_ray.generation.draining import StoppedError, end_run
 from cgd_ray.generation.engine import EngineFactory
 from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
 from cgd_ray.generation.progress import ProgressFn
@@ -158,7 +158,7 @@ def run_live(
             with Feeding(feeder, config.selection, training, run.generation_state / STOP_FLAG) as feeding:
                 try:
                     generate(config, run, on_generation, engine_factory)
-                except ValueError:
+                except (ValueError, StoppedError):
                     feeding.check()  # what asked the generation to end has more to tell
                     raise
                 feeding.finish()
