@@ -1,6 +1,6 @@
 """A training in a process of its own, beside what its driver does meanwhile.
 
-Ray Train is waited for by whoever starts it and cannot be asked to end; a task can be cancelled, and its workers end with it. Ray Data's
+Ray Train is waited for by whoever starts it and cannot be asked to end; an actor can be killed, and its workers end with it. Ray Data's
 settings of the driver, which hold for its whole process, do not reach it either.
 How to use: `with training_beside(job, on_step) as training: ...; report = training.result()`.
 """
@@ -15,6 +15,14 @@ from cgd_ray.training.driver import OnStep, fit, tailing
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import read_metrics
 from cgd_ray.training.report import report_of
+
+
+class Fitting:
+    """The actor's state: none."""
+
+    def fit(self, job: TrainJob) -> None:
+        """Run the training to its end."""
+        fit(job)
 
 
 class Beside:
@@ -52,9 +60,10 @@ def training_beside(job: TrainJob, on_step: OnStep | None) -> Iterator[Beside]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
-    task = ray.remote(fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here).remote(job)
+    # no task: cancelling one at the moment of its end is a fatal error inside Ray
+    actor = ray.remote(Fitting).options(num_cpus=0, scheduling_strategy=here).remote()
     try:
         with tailing(Path(job.metrics), on_step):
-            yield Beside(job, task)
+            yield Beside(job, actor.fit.remote(job))
     finally:
-        ray.cancel(task, force=True)
+        ray.kill(actor)
