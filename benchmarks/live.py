@@ -1,6 +1,6 @@
 """What live mode gains: generation and training at the same time, against one after the other and against the longer of the two.
 
-`python -m benchmarks.live --json build/live.json` (six minutes on two CPU cores). Engines that only wait, a lognormal time that is a
+`python -m benchmarks.live --json build/live.json` (four minutes on two CPU cores). Engines that only wait, a lognormal time that is a
 function of each turn's seed, stand for accelerators; they leave the CPU to the training, which is a real one of the embedded student by one
 worker. Both ways start from nothing and end with an exported student; their times contain the start of Ray's actors and workers.
 """

@@ -3,7 +3,7 @@
 Generation writes its parts as ever. A thread of the driver, the feeder, takes each part once it is durable, selects, prepares and deals its
 examples out to optimizer steps; the training, in a process of its own, takes a step as soon as its file is there. All three meet in files
 alone, so each goes on after a kill from what is on the disk. SIGTERM sets both flags: the generation drains while the training saves its
-step. What fails takes the others along: the generation is asked to end as by SIGTERM, the training is cancelled.
+step. What fails takes the others along: the generation is asked to end as by SIGTERM, the training is killed.
 How to use, with Ray initialised: `report = run_live(config, run, on_generation, on_step)`.
 """
 

@@ -1,6 +1,6 @@
 """A training in a process of its own, beside what its driver does meanwhile.
 
-Ray Train is waited for by whoever starts it and cannot be asked to give up; a task can be cancelled, and its workers end with it. Ray
+Ray Train is waited for by whoever starts it and cannot be asked to give up; an actor can be killed, and its workers end with it. Ray
 Data's settings of the driver, which hold for its whole process, do not reach it either. SIGTERM, which the driver gets, reaches its ranks
 as a file, as in any training: they save the step that they are in and end.
 How to use: `with training_beside(job, on_step) as training: ...; report = training.result()`.
@@ -17,6 +17,14 @@ from cgd_ray.training.driver import OnStep, begin, check_stopped, fit, tailing
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.metrics import read_metrics
 from cgd_ray.training.report import report_of
+
+
+class Fitting:
+    """The actor's state: none."""
+
+    def fit(self, job: TrainJob) -> None:
+        """Run the training to its end."""
+        fit(job)
 
 
 class Beside:
@@ -42,6 +50,13 @@ class Beside:
             "seconds": time.monotonic() - self._started,
         }
 
+    def end_as_asked(self) -> None:
+        """Wait for its end if the stop flag is there."""
+        import ray
+
+        if self._job.stop_flag.exists():
+            ray.wait([self._task])
+
     def _wait(self) -> None:
         import ray
 
@@ -60,10 +75,11 @@ def training_beside(job: TrainJob, on_step: OnStep | None) -> Iterator[Beside]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
     begin(job)
     with draining_on_sigterm(job.stop_flag), tailing(Path(job.metrics), on_step):
-        task = ray.remote(fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here).remote(job)
+        # no task: cancelling one at the moment of its end is a fatal error inside Ray
+        actor = ray.remote(Fitting).options(num_cpus=0, scheduling_strategy=here).remote()
+        training = Beside(job, actor.fit.remote(job))
         try:
-            yield Beside(job, task)
+            yield training
         finally:
-            if job.stop_flag.exists():
-                ray.wait([task])
-            ray.cancel(task, force=True)
+            training.end_as_asked()
+            ray.kill(actor)
