@@ -39,16 +39,24 @@ class _Drain:
         self._timer.daemon = True
 
     def __call__(self, signal_number: int, frame: object) -> None:
-        if not self._flag.exists():
-            self._flag.parent.mkdir(parents=True, exist_ok=True)
-            self._flag.touch()
-            self._timer.start()
+        self._ask()
         if self._beside is not None:
             self._beside(signal_number, frame)
+
+    def begin(self) -> None:
+        """What was asked of the stages beside this one before it began is asked of it too."""
+        if self._beside is not None and self._beside._flag.exists():
+            self._ask()
 
     def end(self) -> None:
         """What was to be ended has ended in time."""
         self._timer.cancel()
+
+    def _ask(self) -> None:
+        if not self._flag.exists():
+            self._flag.parent.mkdir(parents=True, exist_ok=True)
+            self._flag.touch()
+            self._timer.start()
 
 
 @contextmanager
@@ -60,6 +68,7 @@ def draining_on_sigterm(flag: Path) -> Iterator[None]:
     drain = _Drain(flag, signal.getsignal(signal.SIGTERM))
     try:
         with _on_sigterm(drain):
+            drain.begin()
             yield
     finally:
         drain.end()
