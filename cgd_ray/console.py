@@ -68,6 +68,7 @@ class Screen:
 
     def __init__(self, log: Path) -> None:
         self._log = log
+        self._drawn: Progress | None = None
 
     def __enter__(self) -> "Screen":
         sys.stdout.flush()
@@ -96,11 +97,14 @@ class Screen:
 
     @contextmanager
     def progress(self, name: str, total: int, unit: str) -> Iterator[Bar]:
-        """A bar for one stage."""
+        """A bar for one stage; one that begins inside another's is drawn below it."""
         if not self.console.is_terminal:
             bar = Bar(self.console, name, total, unit, None)
             yield bar
             bar.close()
+            return
+        if self._drawn is not None:
+            yield Bar(self.console, name, total, unit, self._drawn)
             return
         columns = (
             TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
@@ -112,8 +116,11 @@ class Screen:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.console) as drawn:
-            yield Bar(self.console, name, total, unit, drawn)
+        try:
+            with Progress(*columns, console=self.console) as self._drawn:
+                yield Bar(self.console, name, total, unit, self._drawn)
+        finally:
+            self._drawn = None
 
     def table(self, title: str, rows: Sequence[Mapping[str, str]]) -> None:
         """A table with the first row's keys as its header."""

@@ -1,6 +1,7 @@
 """What the progress bars of a run say beside their counts.
 
-How to use: `show_generation(bar, counts)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks.
+How to use: `show_generation(bar, counts)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
+`show_live_step(bar, step, num_records)` is `run_live`'s.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def failures(counts: Mapping[str, int]) -> str:
     return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
 
 
+def show_live_step(bar: Bar, step: Mapping[str, float], num_records: int) -> None:
+    """Draw a step's metrics on a bar of records, since the number of steps is not known yet."""
+    bar.update(round(step["train/epoch"] * num_records), f"step {step['train/step']:.0f}, {_training_note(step)}")
+
+
+def _training_note(step: Mapping[str, float]) -> str:
+    return f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {step['train/tokens_per_s']:,.0f} tokens/s"
+
+
 class TrainingDisplay:
     """The bar of a training: its newest step, and what the newest of the answering checkpoints came to."""
 
@@ -37,9 +47,7 @@ class TrainingDisplay:
 
     def show_step(self, step: Mapping[str, float]) -> None:
         """Draw a step's metrics."""
-        speed = f"{step['train/tokens_per_s']:,.0f} tokens/s"
-        note = f"loss {step['train/loss']:.3f}, gradient norm {step['train/grad_norm']:.2f}, {speed}{self._answers}"
-        self._bar.update(int(step["train/step"]), note)
+        self._bar.update(int(step["train/step"]), _training_note(step) + self._answers)
 
     def show_answers(self, line: Answers) -> None:
         """Keep a checkpoint's pass@1 for the bar, or say why there is none."""

@@ -6,16 +6,20 @@ Each refusal is a ValueError of one line that names the setting, what it is, wha
 import json
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
 from cgd_ray.adapters import check_fits, read_adapter
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import Resources
-from cgd_ray.config import Config, PlacementConfig, RoleConfig
+from cgd_ray.config import Config, PlacementConfig, RoleConfig, TrainingConfig
 from cgd_ray.prompts import Message, load_prompts
 from cgd_ray.training.extras import check_installed
+
+PHASES = ("generate", "train", "live", "evaluate")
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
@@ -52,16 +56,21 @@ def check_key(teacher: RoleConfig) -> None:
 
 
 def check_cluster(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:
-    """No phase ("generate", "train", "evaluate") needs more GPUs or CPUs than the cluster can have; returns what the run will wait for."""
+    """No phase ("generate", "train", "live", "evaluate") needs more GPUs or CPUs than the cluster can have.
+
+    Returns what the run will wait for. Where generation and training are live together, their most must fit beside each other: a training
+    that has grown into an engine's place would wait for that engine's records for ever.
+    """
     waits = []
-    for phase, cpus, gpus in _demands(config):
-        if phase not in phases:
-            continue
-        for kind, wanted in (("GPU", gpus), ("CPU", cpus)):
+    for phase in (phase for phase in PHASES if phase in phases):
+        demands = _demands(config, phase)
+        for kind in ("GPU", "CPU"):
             present, most = resources.present.get(kind, 0), resources.most.get(kind, 0)
+            wanted = sum(demand.count * demand.of(kind) for demand in demands)
             if wanted <= present:
                 continue
-            needs = f"{phase} needs {wanted:g} {kind}s ({_arithmetic(config, phase, kind)})"
+            terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
+            needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
             if wanted > most:
                 raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
             waits.append(f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler")
@@ -106,43 +115,53 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
         raise ValueError(f"{name}.context_length {role.context_length} exceeds the {limit} tokens that {role.model} was made for; lower it")
 
 
-def _demands(config: Config) -> list[tuple[str, float, float]]:
-    """(phase, CPUs, GPUs) at the fewest replicas each phase can run with."""
-    student, teacher = config.student.placement, config.teacher.placement
-    workers, training = _num_workers(config), config.training
-    answering = config.answering_student
-    answers = answering.placement if answering is not None else None
-    return [
-        (
-            "generate",
-            student.min_replicas * student.cpus_per_replica + teacher.min_replicas * teacher.cpus_per_replica,
-            student.min_replicas * student.gpus_of_replica + teacher.min_replicas * teacher.gpus_of_replica,
-        ),
-        (
-            "train",
-            workers * training.cpus_per_worker + (answers.min_replicas * answers.cpus_per_replica if answers else 0),
-            workers * int(training.use_gpu) + (answers.min_replicas * answers.gpus_of_replica if answers else 0),
-        ),
-        ("evaluate", student.min_replicas * student.cpus_per_replica, student.min_replicas * student.gpus_of_replica),
-    ]
+@dataclass(frozen=True, kw_only=True)
+class _Demand:
+    """What one kind of process needs."""
+
+    setting: str
+    """What says how many of them there are."""
+    count: int
+    cpus: float
+    """Of each."""
+    gpus: float
+
+    def of(self, kind: str) -> float:
+        """CPUs or GPUs of each."""
+        return self.cpus if kind == "CPU" else self.gpus
 
 
-def _num_workers(config: Config) -> int:
-    """The fewest that will do; the most where checkpoints answer beside them, as an elastic training takes all that it can get."""
-    fewest, most = config.training.worker_range
-    return fewest if config.answering_student is None else most
+def _demands(config: Config, phase: str) -> list[_Demand]:
+    """What a phase needs, at the fewest replicas and workers that it can run with; at the most where engines and workers run side by side.
 
-
-def _arithmetic(config: Config, phase: str, kind: str) -> str:
+    A training that may grow takes all that it can get, and the engines beside it wait for it in vain.
+    """
+    training, answering = config.training, config.answering_student
+    bound: Literal["min_replicas", "max_replicas"] = "max_replicas" if phase == "live" else "min_replicas"
+    student, teacher = (_engines(name, getattr(config, name).placement, bound) for name in ("student", "teacher"))
+    if phase == "live":
+        return [student, teacher, _workers(training, "most")]
     if phase == "train":
-        each = config.training.cpus_per_worker if kind == "CPU" else int(config.training.use_gpu)
-        workers = f"training.num_workers {_num_workers(config)} x {each:g}"
-        answering = config.answering_student
-        return workers if answering is None else f"{workers} + {_replicas('training.validation.answers', answering.placement, kind)}"
-    names = ("student", "teacher") if phase == "generate" else ("student",)
-    return " + ".join(_replicas(name, getattr(config, name).placement, kind) for name in names)
+        if answering is None:
+            return [_workers(training, "fewest")]
+        return [_workers(training, "most"), _engines("training.validation.answers", answering.placement, bound)]
+    return [student, teacher] if phase == "generate" else [student]
 
 
-def _replicas(name: str, placement: PlacementConfig, kind: str) -> str:
-    each = placement.cpus_per_replica if kind == "CPU" else placement.gpus_of_replica
-    return f"{name}.placement.min_replicas {placement.min_replicas} x {each:g}"
+def _engines(name: str, placement: PlacementConfig, bound: Literal["min_replicas", "max_replicas"]) -> _Demand:
+    return _Demand(
+        setting=f"{name}.placement.{bound}",
+        count=getattr(placement, bound),
+        cpus=placement.cpus_per_replica,
+        gpus=placement.gpus_of_replica,
+    )
+
+
+def _workers(training: TrainingConfig, bound: Literal["fewest", "most"]) -> _Demand:
+    fewest, most = training.worker_range
+    return _Demand(
+        setting="training.num_workers",
+        count=fewest if bound == "fewest" else most,
+        cpus=training.cpus_per_worker,
+        gpus=int(training.use_gpu),
+    )

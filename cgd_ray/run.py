@@ -1,6 +1,7 @@
 """The stages of a run in their order: each is skipped when it is finished, and begun only when what it reads is there.
 
 inputs -> generate -> select -> examples and packing -> train -> evaluate. What can be refused is refused before any engine starts.
+With training.streaming all up to train are one stage (live.py).
 How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a part.
 """
 
@@ -16,12 +17,13 @@ from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.console import Screen
-from cgd_ray.displays import TrainingDisplay, failures, show_generation
+from cgd_ray.displays import TrainingDisplay, failures, show_generation, show_live_step
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.selection import select_records
 from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
+from cgd_ray.live import run_live
 from cgd_ray.preflight import check_cluster, check_key, check_libraries, check_models
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import write_work_list
@@ -97,7 +99,9 @@ def _pending(command: str, session: Session) -> list[Stage]:
         raise ValueError(f"run_dir {run.root} holds no selected records to train on; run `cgd generate` with the same config first")
     if command == "evaluate" and config.evaluation is None:
         raise ValueError("evaluation is null, so there is nothing to evaluate; set evaluation.problems")
-    stages = COMMANDS[command]
+    if config.training.streaming and command in ("generate", "train"):
+        raise ValueError(f"training.streaming is true, so `cgd {command}` has no stage of its own; use `cgd run`, or set it to false")
+    stages = LIVE_RUN if config.training.streaming and command == "run" else COMMANDS[command]
     if command == "evaluate" and read_manifest(run.model) is None:
         session.screen.say(f"there is no trained model in {run.model} yet: only the untrained student is evaluated")
         stages = (EVALUATE_BASE,)
@@ -110,7 +114,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     with refusing():
         check_libraries(config)
         check_models(config, session.work_lists[run.work_list])
-        if GENERATE in pending and starts_here(config.cluster):
+        if not {GENERATE, LIVE}.isdisjoint(pending) and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_sigterm():
             for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
@@ -203,6 +207,19 @@ def _exam_while_training(session: Session) -> Exam | None:
     )
 
 
+def _live(session: Session) -> None:
+    config, run = session.config, session.run
+    total = session.work_lists[run.work_list].num_rows
+    with session.screen.progress("generate", total, "records") as made, session.screen.progress("train", total, "records") as trained:
+        report = run_live(
+            config,
+            run,
+            lambda counts: show_generation(made, counts),
+            lambda step: show_live_step(trained, step, total),
+        )
+    write_json(run.training_report, report)
+
+
 def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
     total = session.work_lists[session.run.evaluation_work_list].num_rows
     with session.screen.progress(f"evaluate {name}", total, "answers") as bar:
@@ -233,6 +250,7 @@ GENERATE = Stage(
 SELECT = Stage(timed_as="generate", is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)
 PACK = Stage(timed_as="train", is_finished=lambda session: read_manifest(session.run.packed) is not None, work=_pack)
 TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.run.training_report) is not None, work=_train)
+LIVE = Stage(timed_as="live", is_finished=TRAIN.is_finished, work=_live)
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
     is_finished=lambda session: _is_evaluated(session, "base"),
@@ -249,6 +267,8 @@ COMMANDS: dict[str, tuple[Stage, ...]] = {
     "train": (PACK, TRAIN),
     "evaluate": (EVALUATE_BASE, EVALUATE_TRAINED),
 }
+LIVE_RUN = (LIVE, EVALUATE_BASE, EVALUATE_TRAINED)
+"""What `cgd run` is with training.streaming."""
 
 
 def _add_seconds(run: RunDir, name: str, started: float) -> None:

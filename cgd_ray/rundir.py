@@ -114,6 +114,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
     entries = []
+    directory.mkdir(parents=True, exist_ok=True)  # a stage may have no files
     for part in sorted(parts):
         _fsync(part)  # Ray's writers have not
         entries.append({"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)})

@@ -30,24 +30,48 @@ def stopped_by_sigterm() -> Iterator[None]:
         yield
 
 
+class _Drain:
+    """A handler that sets a flag, and those of the stages that this one runs beside."""
+
+    def __init__(self, flag: Path, before: object) -> None:
+        self._flag, self._beside = flag, before if isinstance(before, _Drain) else None
+        self._timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
+        self._timer.daemon = True
+
+    def __call__(self, signal_number: int, frame: object) -> None:
+        self._ask()
+        if self._beside is not None:
+            self._beside(signal_number, frame)
+
+    def begin(self) -> None:
+        """What was asked of the stages beside this one before it began is asked of it too."""
+        if self._beside is not None and self._beside._flag.exists():
+            self._ask()
+
+    def end(self) -> None:
+        """What was to be ended has ended in time."""
+        self._timer.cancel()
+
+    def _ask(self) -> None:
+        if not self._flag.exists():
+            self._flag.parent.mkdir(parents=True, exist_ok=True)
+            self._flag.touch()
+            self._timer.start()
+
+
 @contextmanager
 def draining_on_sigterm(flag: Path) -> Iterator[None]:
-    """While the body runs, SIGTERM sets the flag; a body that then does not end in time is ended with its process."""
+    """While the body runs, SIGTERM sets the flag; a body that then does not end in time is ended with its process.
 
-    timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
-    timer.daemon = True
-
-    def stop(signal_number: int, frame: object) -> None:
-        if not flag.exists():
-            flag.parent.mkdir(parents=True, exist_ok=True)
-            flag.touch()
-            timer.start()
-
+    Within the body of another one, it sets the flags of both.
+    """
+    drain = _Drain(flag, signal.getsignal(signal.SIGTERM))
     try:
-        with _on_sigterm(stop):
+        with _on_sigterm(drain):
+            drain.begin()
             yield
     finally:
-        timer.cancel()
+        drain.end()
 
 
 @contextmanager

@@ -15,10 +15,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from cgd_ray.chat import Example
 from cgd_ray.config import TrainingConfig
+from cgd_ray.prompts import Message
 from cgd_ray.records import SELECTED_SCHEMA, make_record_id
 from cgd_ray.rundir import write_manifest
+from cgd_ray.training.arms import ArmExample
 from cgd_ray.training.examples import write_examples
 from cgd_ray.training.packing import pack
+from cgd_ray.training.preparation import Prepared
 
 PADDING, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHATML = (
@@ -140,6 +143,15 @@ def random_examples(count: int, *, seed: int = 0, shortest: int = 4, longest: in
         ids = [rng.randrange(3, VOCABULARY_SIZE) for _ in range(length)]
         examples[f"record-{index}"] = Example(input_ids=ids, prompt_length=rng.randint(1, length - 1))
     return examples
+
+
+def prepared_examples(examples: dict[str, Example]) -> list[Prepared]:
+    """The examples as they come from the preparation."""
+    conversation = ArmExample(messages=[Message(role="user", content="")], target="")
+    return [
+        Prepared(record_id=name, arm="cgd", verdict="wrong", conversation=conversation, example=example, attempt_tokens_cut=0)
+        for name, example in examples.items()
+    ]
 
 
 def packed_examples(directory: Path, training: TrainingConfig, examples: dict[str, Example]) -> Path:

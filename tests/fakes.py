@@ -20,8 +20,9 @@ class FakeEngines:
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
     an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
-    one that finds `sleepy` never answers, `refused` refuses, `mute` answers nothing, `undecided` writes no verdict. With `tokenizer_of` a
-    model, prompts become that model's tokens, as in the real engine, and all contexts are counted in them.
+    one that finds `sleepy` never answers, `refused` refuses, `mute` answers nothing, `undecided` writes no verdict; one that finds `held`
+    answers once the file `until` exists. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and all
+    contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -33,6 +34,8 @@ class FakeEngines:
     mute: str | None = None
     undecided: str | None = None
     tokenizer_of: str | None = None
+    held: str | None = None
+    until: str = ""
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -57,6 +60,8 @@ class FakeEngine:
         self._die_of(text)
         if _holds(text, settings.sleepy):
             await asyncio.Event().wait()
+        while _holds(text, settings.held) and not Path(settings.until).exists():
+            await asyncio.sleep(0.05)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         digest = fake_digest(text, seed)

@@ -51,6 +51,17 @@ VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdi
 Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
 
 
+STREAMABLE: Mapping[str, tuple[Sequence[Any], str]] = {
+    "num_epochs": ((1,), "a stream passes once"),
+    "critiques": (("specific", "generic", "none"), "a critique is swapped for one of all the others"),
+    "verdict_mix": ((None,), "the shares are those of all records"),
+    "max_examples": ((None,), "a budget takes the same records whichever are finished first"),
+    "max_target_tokens": ((None,), "a budget takes the same records whichever are finished first"),
+    "validation": ((None,), "losses can be compared only once all held-out records are there"),
+}
+"""Of the settings that most often need all records at once: which values training.streaming allows, and why no others."""
+
+
 class AnswersConfig(Settings):
     """Held-out problems that the student of a checkpoint answers, the problem alone, beside the training, which does not wait for it."""
 
@@ -119,6 +130,9 @@ class TrainingConfig(Settings):
     counted."""
     num_epochs: Count = 1
     """Passes over the examples."""
+    streaming: bool = False
+    """Train on the records while the others are still being generated, on accelerators beside the engines': one epoch in the order in
+    which they are finished. `cgd run` only; what has to see all records first is refused."""
     global_batch_size: Count = 64
     """Packed rows per optimizer step over all workers."""
     micro_batch_size: Count = 1
@@ -127,7 +141,7 @@ class TrainingConfig(Settings):
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
     """Peak rate."""
     warmup_fraction: Fraction = 0.03
-    """Share of the steps in which the rate rises linearly to its peak; a cosine follows."""
+    """Share of the steps, when streaming of the records, in which the rate rises linearly to its peak; a cosine follows."""
     final_learning_rate_fraction: Fraction = 0.1
     """Rate at the last step as a share of the peak."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
@@ -210,6 +224,16 @@ class TrainingConfig(Settings):
                 f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
                 f"num_workers {workers} = {unit}; {nearest} would do"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_stream_is_never_seen_whole(self) -> "TrainingConfig":
+        for name, (allowed, why) in STREAMABLE.items():
+            value = getattr(self, name)
+            if self.streaming and value not in allowed:
+                shown = value.model_dump(mode="json") if isinstance(value, Settings) else value
+                remedy = "null" if allowed[0] is None else allowed[0]
+                raise ValueError(f"streaming is true and {name} is {shown}, but {why}; set {name} to {remedy}, or streaming to false")
         return self
 
     @model_validator(mode="after")

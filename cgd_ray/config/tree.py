@@ -138,6 +138,15 @@ class Config(Settings):
         return self.student.model_copy(update={"sampling": answers.sampling, "placement": placement, "adapter": None})  # merged by then
 
     @model_validator(mode="after")
+    def _there_is_something_to_stream(self) -> "Config":
+        if self.training.streaming and self.records is not None:
+            raise ValueError(
+                f"training.streaming is true and records is {self.records}, which is finished, so there is nothing to wait for; "
+                "set training.streaming to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _repetitions_differ(self) -> "Config":
         attempts = self.generation.refine_attempts
         if attempts > 1 and self.teacher.sampling.temperature == 0:

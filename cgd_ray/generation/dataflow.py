@@ -26,6 +26,8 @@ from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.rundir import atomic_write
 
 ID_COLUMN = "record_id"
+IDS = "ids"
+"""Directory, in an unfinished run's state, of the ids of each part; a part's name begins with that of its ids' file without suffix."""
 PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being written
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
 NUM_WRITERS = 2
@@ -57,7 +59,7 @@ class Dataflow:
     @property
     def checkpoint(self) -> Path:
         """Directory of the committed ids."""
-        return self.state / "ids"
+        return self.state / IDS
 
     def finished_ids(self) -> "pa.Array[Any]":
         """Ids whose rows are durably written."""

@@ -220,8 +220,13 @@ def check_records(config: Config, records: Path) -> None:
     """Raise ValueError when finished records were made by other models, prompts or sampling, or when too many of them failed."""
     manifest = read_manifest(records)
     if manifest is not None:
-        _check_fingerprint(records, manifest["fingerprint"], _fingerprint(stage_fingerprints(config)))
+        _check_fingerprint(records, manifest["fingerprint"], records_fingerprint(config))
         _check_failures(manifest, config.generation.max_failed_fraction, records)
+
+
+def records_fingerprint(config: Config) -> str:
+    """Names everything that makes the records of a run what they are, but for the problems."""
+    return _fingerprint(stage_fingerprints(config))
 
 
 def _fingerprint(fingerprints: Mapping[Stage, str]) -> str:

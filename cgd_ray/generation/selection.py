@@ -8,8 +8,9 @@ How to use: `counts = select_records(config.selection, run.records, run.selected
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES
 from cgd_ray.rundir import atomic_write, read_manifest, write_manifest
 
 ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
+COUNTED = ["error", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
 
 
 def select_records(
@@ -34,27 +36,46 @@ def select_records(
     Records whose question overlaps with `benchmarks` are dropped as contaminated. Raises ValueError for what record_parts() refuses.
     """
     started = time.monotonic()
-    counts, parts = _Counts(), record_parts(records)
+    counts, parts = Counts(), record_parts(records)
     output = selected / "selected.parquet"
     with (
-        Grader(config.grading_timeout_s) as grader,
+        Selector(config, benchmarks) as selector,
         atomic_write(output) as temporary,
         pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer,
     ):
         for part in parts:
-            for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
-                rows = _graded(batch.to_pylist(), grader)
-                for row in rows:
-                    row["leaks"] = None if row["error"] is not None else find_leaks(row)
-                    row["drop_reason"] = drop_reason(row, config.keep, config.drop_leaks) or _contaminated(row, benchmarks)
-                    counts.add(row)
-                writer.write_table(pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA))
-                on_progress(len(rows))
+            for batch in selector.selected(part):
+                counts.add(batch)
+                writer.write_table(batch)
+                on_progress(batch.num_rows)
     manifest = read_manifest(records)
     assert manifest is not None, "record_parts has read it above"
     details = {"version": RECORDS_VERSION, **counts.as_dict(), "seconds": time.monotonic() - started}
     write_manifest(selected, manifest["fingerprint"], [output], details)
     return details
+
+
+class Selector:
+    """Grades records and decides on each of them; every decision is about one record alone."""
+
+    def __init__(self, config: SelectionConfig, benchmarks: Benchmarks | None = None) -> None:
+        self._config, self._benchmarks = config, benchmarks
+        self._grader = Grader(config.grading_timeout_s)
+
+    def __enter__(self) -> "Selector":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._grader.close()
+
+    def selected(self, part: Path) -> Iterator[pa.Table]:
+        """The records of one file with grades, leaks and `drop_reason` (SELECTED_SCHEMA), some at a time."""
+        for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
+            rows = _graded(batch.to_pylist(), self._grader)
+            for row in rows:
+                row["leaks"] = None if row["error"] is not None else find_leaks(row)
+                row["drop_reason"] = drop_reason(row, self._config.keep, self._config.drop_leaks) or _contaminated(row, self._benchmarks)
+            yield pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA)
 
 
 def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = ()) -> str | None:
@@ -85,7 +106,7 @@ def _graded(rows: list[dict[str, Any]], grader: Grader) -> list[dict[str, Any]]:
     return rows
 
 
-class _Counts:
+class Counts:
     """What the summary reports about records; written = kept + dropped + failed."""
 
     def __init__(self) -> None:
@@ -96,7 +117,12 @@ class _Counts:
         self.repair = Counter({f"{before}_to_{after}": 0 for before in ("wrong", "right") for after in ("right", "wrong")})
         self.leakage = Counter(dict.fromkeys(LEAKS, 0))
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, records: pa.Table) -> None:
+        """Count selected records."""
+        for row in records.select(COUNTED).to_pylist():
+            self._add(row)
+
+    def _add(self, row: Mapping[str, Any]) -> None:
         self.written += 1
         if row["error"] is not None:
             self.failed += 1
@@ -113,6 +139,7 @@ class _Counts:
             self.dropped[row["drop_reason"]] += 1
 
     def as_dict(self) -> dict[str, Any]:
+        """As the manifest of the selected records holds them."""
         return {
             "written": self.written,
             "failed": self.failed,

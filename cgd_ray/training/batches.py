@@ -17,6 +17,7 @@ import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.rundir import manifest_parts
+from cgd_ray.training.schedule import learning_rate_at
 
 EMPTY = -1  # in the order's array only: a place in the last batch of an epoch that no row fills
 
@@ -45,6 +46,16 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepSizes:
+    """What one optimizer step consists of, over all ranks."""
+
+    tokens: int
+    targets: int
+    squares: int
+    """Sum of the squared lengths of the examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What all ranks know about the whole training without communicating. S steps, G rows a step, M micro-batches a rank and step."""
 
@@ -58,18 +69,22 @@ class Plan:
     """Sum of the squared lengths of that row's examples, which attention's work grows with; 0 for EMPTY."""
     steps_per_epoch: int
     world_size: int
-    micro_batch_size: int
-    logits_chunk_tokens: int
+    training: TrainingConfig
 
     @classmethod
     def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "Plan":
         """Derive the plan from the packed data's lengths and the settings alone."""
         (part,) = manifest_parts(packed)
-        sizes = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
-        num_rows = sizes.num_rows
+        num_rows = pq.read_metadata(part).num_rows
         order_SG = np.concatenate(
             [_epoch_order(num_rows, training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
         )
+        return cls.of_file(training, part, order_SG, world_size)
+
+    @classmethod
+    def of_file(cls, training: TrainingConfig, part: Path, order_SG: np.ndarray, world_size: int) -> "Plan":
+        """The plan that takes the rows of a packed file in this order."""
+        sizes = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
 
         def in_order(of_rows: np.ndarray) -> np.ndarray:
             values: np.ndarray = np.append(of_rows, 0)[order_SG]  # EMPTY is -1: the appended zero
@@ -85,9 +100,15 @@ class Plan:
             squares_SG=in_order(squares),
             steps_per_epoch=len(order_SG) // training.num_epochs,
             world_size=world_size,
-            micro_batch_size=training.micro_batch_size,
-            logits_chunk_tokens=training.logits_chunk_tokens,
+            training=training,
         )
+
+    def has(self, step: int) -> bool:
+        """Whether there is a step with this index."""
+        return step < self.num_steps
+
+    def await_step(self, step: int, stop_flag: Path) -> None:
+        """Wait until it is known whether there is a step with this index, or until the flag is there: all is known from the start."""
 
     @property
     def num_steps(self) -> int:
@@ -98,7 +119,7 @@ class Plan:
     def num_micro_batches(self) -> int:
         """Forward passes of one rank in one step."""
         rows_per_step: int = self.order_SG.shape[1]
-        return rows_per_step // (self.world_size * self.micro_batch_size)
+        return rows_per_step // (self.world_size * self.training.micro_batch_size)
 
     def micro_batches(self, step: int, rank: int) -> np.ndarray:
         """[M, micro_batch_size] rows that this rank trains on at this step."""
@@ -108,10 +129,27 @@ class Plan:
     def num_chunks(self, step: int) -> list[int]:
         """[M] logits chunks of each micro-batch: the same on all ranks, enough for the rank with the most targets."""
         targets_M = self._by_rank(self.targets_SG[step]).sum(axis=2).max(axis=0)
-        return [max(1, -(-int(targets) // self.logits_chunk_tokens)) for targets in targets_M]
+        return [max(1, -(-int(targets) // self.training.logits_chunk_tokens)) for targets in targets_M]
+
+    def sizes(self, step: int) -> StepSizes:
+        """What the step consists of."""
+        tokens, targets, squares = (int(values[step].sum()) for values in (self.tokens_SG, self.targets_SG, self.squares_SG))
+        return StepSizes(tokens=tokens, targets=targets, squares=squares)
+
+    def position(self, step: int) -> dict[str, float]:
+        """Where the training is after this step, for the log."""
+        return {"train/num_steps": self.num_steps, "train/epoch": (step + 1) / self.steps_per_epoch}
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of this step."""
+        return learning_rate_at(step, self.num_steps, self.training)
+
+    def consumed(self, num_steps: int) -> str | None:
+        """Names what the first steps have consumed beyond what the data's own hash tells: nothing."""
+        return None
 
     def _by_rank(self, values_G: np.ndarray) -> np.ndarray:
-        return values_G.reshape(self.world_size, self.num_micro_batches, self.micro_batch_size)
+        return values_G.reshape(self.world_size, self.num_micro_batches, self.training.micro_batch_size)
 
 
 class PackedRows:
@@ -119,9 +157,7 @@ class PackedRows:
 
     def __init__(self, packed: Path) -> None:
         (part,) = manifest_parts(packed)
-        self._file = pq.ParquetFile(part, memory_map=True)
-        groups = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(groups)])
+        self._file = PackedFile(part)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """The micro-batch of these rows; EMPTY ones add nothing, and a batch of nothing else is a single token without target."""
@@ -136,6 +172,19 @@ class PackedRows:
         return [name for row in rows if row != EMPTY for name in self._read(row, ["record_ids"])["record_ids"][0].as_py()]
 
     def _read(self, row: int, columns: list[str]) -> Any:
+        return self._file.read(row, columns)
+
+
+class PackedFile:
+    """One file of packed rows."""
+
+    def __init__(self, part: Path) -> None:
+        self._file = pq.ParquetFile(part, memory_map=True)
+        groups = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(groups)])
+
+    def read(self, row: int, columns: list[str]) -> Any:
+        """A table of this row alone."""
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._file.read_row_group(group, columns=columns, use_threads=False).slice(row - self._starts[group], 1)
 

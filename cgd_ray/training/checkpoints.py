@@ -8,7 +8,7 @@ How to use: `found = newest(checkpoints, fingerprint)`.
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,8 @@ class Saved:
     """On the held-out examples; null when it was not measured at this step."""
     is_answered: bool
     """Whether held-out problems are to be answered with it."""
+    consumed: str | None
+    """Names what its steps have consumed of data that were not finished when it was made; null where they were."""
 
     @classmethod
     def of(cls, directory: Path, manifest: Mapping[str, Any]) -> "Saved":
@@ -50,18 +52,26 @@ class Saved:
             step=manifest["step"],
             validation_loss=manifest["validation_loss"],
             is_answered=manifest.get("is_answered", False),
+            consumed=manifest.get("consumed"),
         )
 
 
-def fingerprint(training: TrainingConfig, model: str, packed: Path, adapter: str | None = None) -> str:
-    """Names everything that decides the weights after n steps: settings, packed data, initial model."""
-    data = read_manifest(packed)
-    assert data is not None, "training starts on finished data only"
+def fingerprint(training: TrainingConfig, model: str, packed: Path, adapter: str | None = None, stream: str | None = None) -> str:
+    """Names everything that decides the weights after n steps: settings, packed data, initial model.
+
+    `stream` stands for packed data that are still being made; what a checkpoint has consumed of them is then named in the checkpoint.
+    """
     settings = training.model_dump(mode="json", exclude={**dict.fromkeys(NO_EFFECT, True), "validation": ONLY_MEASURED})
-    content: dict[str, Any] = {"training": settings, "packed": [part["sha256"] for part in data["parts"]], "model": _model_identity(model)}
+    content: dict[str, Any] = {"training": settings, "packed": stream or _hashes(packed), "model": _model_identity(model)}
     if adapter is not None:
         content["adapter"] = adapter_identity(adapter)
     return short_hash(json.dumps(content, sort_keys=True))
+
+
+def _hashes(packed: Path) -> list[str]:
+    data = read_manifest(packed)
+    assert data is not None, "without a stream, training starts on finished data only"
+    return [part["sha256"] for part in data["parts"]]
 
 
 def directory_of(checkpoints: Path, step: int) -> Path:
@@ -113,12 +123,18 @@ def remove_leftovers(checkpoints: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def newest(checkpoints: Path, name: str) -> Saved | None:
-    """The newest complete and undamaged checkpoint, or None.
+def newest(checkpoints: Path, name: str, consumed: Callable[[int], str | None] = lambda num_steps: None) -> Saved | None:
+    """The newest complete and undamaged checkpoint, or None; `consumed` names what a number of steps consumes of unfinished data.
 
     Raises ValueError when the newest was made from other data, settings or model.
     """
-    return next(_whole(checkpoints, name), None)
+    saved = next(_whole(checkpoints, name), None)
+    if saved is not None and saved.consumed != (now := consumed(saved.step)):
+        raise ValueError(
+            f"checkpoint {saved.directory} has consumed other rows than its {saved.step} steps hold now (fingerprint {saved.consumed}, "
+            f"now {now}); remove {checkpoints} to train anew"
+        )
+    return saved
 
 
 def best(checkpoints: Path, name: str, choose_by: ChooseBy, answers: AnswersByStep) -> Saved:

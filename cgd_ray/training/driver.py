@@ -68,26 +68,47 @@ def train(
         validation=None if training.validation is None else str(validation),
         about=dict(about or {}),
         chat_template=chat_template,
-        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        environment=passed_on(),
     )
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for flag in (job.stopped_file, job.stop_flag):
-        flag.unlink(missing_ok=True)
+    begin(job)
     with (
         draining_on_sigterm(job.stop_flag),
-        _tailing(metrics, on_step),
+        tailing(metrics, on_step),
         nullcontext() if answer is None else answering(job, answer, on_answers),
     ):
-        _make_trainer(job, training).fit()
-    if job.stop_flag.exists():
-        raise StoppedError(f"stopped after step {len(read_metrics(metrics))}, which is saved; the same command goes on from there")
-    if job.stopped_file.exists():
-        raise TrainingStoppedError(_explain(job))
+        fit(job)
+    check_stopped(job)
     answers = read_answers(job.answers_file)
     prune(checkpoints, training.keep_checkpoints, len(read_metrics(metrics)), answers)  # what was kept for its answers alone
     if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":
         _export_best_by_answers(job, training)
     return {**report_of(training, read_metrics(metrics), answers), "seconds": time.monotonic() - started}
+
+
+def passed_on() -> dict[str, str]:
+    """What the workers need of this process's environment."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def begin(job: TrainJob) -> None:
+    """Forget what a former run was asked for or ended with; before SIGTERM can set the flag anew."""
+    Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
+    for flag in (job.stopped_file, job.stop_flag):
+        flag.unlink(missing_ok=True)
+
+
+def fit(job: TrainJob) -> None:
+    """Run the training on Ray Train to its end, or to where the stop flag ends it. Raises as train() does, but for StoppedError."""
+    _make_trainer(job, job.training_config()).fit()
+    if job.stopped_file.exists():
+        raise TrainingStoppedError(_explain(job))
+
+
+def check_stopped(job: TrainJob) -> None:
+    """Raise StoppedError when the training was asked to stop."""
+    if job.stop_flag.exists():
+        step = len(read_metrics(Path(job.metrics)))
+        raise StoppedError(f"stopped after step {step}, which is saved; the same command goes on from there")
 
 
 def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
@@ -119,13 +140,13 @@ def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
 
     from cgd_ray.training.checkpoint_export import export_checkpoint
 
-    name = fingerprint(training, job.model, Path(job.packed))
+    name = fingerprint(training, job.model, Path(job.packed), job.adapter)
     chosen = best(Path(job.checkpoints), name, "pass@1", read_answers(job.answers_file))
     ray.get(ray.remote(num_cpus=0, max_calls=1)(export_checkpoint).remote(job, chosen, Path(job.export_to)))
 
 
 @contextmanager
-def _tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
+def tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
     """Call on_step for every step that appears in the metrics file, from a thread of its own."""
     if on_step is None:
         yield

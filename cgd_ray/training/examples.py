@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from cgd_ray.chat import Chat, Example
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
-from cgd_ray.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
-from cgd_ray.training.preparation import Preparation, Prepared, Side
+from cgd_ray.rundir import atomic_write, read_manifest, write_manifest
+from cgd_ray.training.preparation import Preparation, Prepared, Side, selected_parts
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -40,35 +40,37 @@ def make_examples(
     """Write examples/examples.parquet (EXAMPLE_SCHEMA) and its manifest; returns the counts that the manifest holds.
 
     With training.validation set, `side` says which part of the split is meant. Raises ValueError when the records lack a column of an
-    arm, or when no example is left.
+    arm or are of another version, or when no example is left.
     """
-    started = time.monotonic()
-    preparation = Preparation(training, chat, prompts, selected, side)
+    started, parts = time.monotonic(), selected_parts(selected)
+    preparation = Preparation(training, chat, prompts, parts, side)
     stream = iter(preparation)
     seen = 0
     output = examples / "examples.parquet"
     with atomic_write(output) as temporary, pq.ParquetWriter(temporary, EXAMPLE_SCHEMA) as writer:
         while batch := list(islice(stream, ROWS_PER_BATCH)):
-            writer.write_table(_table(batch))
+            writer.write_table(example_table(batch))
             on_progress(preparation.num_seen - seen)
             seen = preparation.num_seen
         if preparation.num_examples == 0:
-            dropped = ", ".join(f"{count} {reason}" for reason, count in preparation.dropped.items())
-            reasons = dropped or "no record was kept by the selection"
-            if side == "validation":
-                raise ValueError(
-                    f"training.validation leaves nothing to validate on for arm {training.arm_label}: {reasons}; raise its fraction"
-                )
-            raise ValueError(
-                f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
-                "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
-            )
-    on_progress(sum(pq.read_metadata(part).num_rows for part in manifest_parts(selected)) - seen)
+            raise nothing_left(training, preparation.dropped, side)
+    on_progress(sum(pq.read_metadata(part).num_rows for part in parts) - seen)
     details = {**preparation.report(), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
-    assert manifest is not None, "manifest_parts has read it above"
+    assert manifest is not None, "selected_parts has read it above"
     write_manifest(examples, manifest["fingerprint"], [output], details)
     return details
+
+
+def nothing_left(training: TrainingConfig, dropped: Mapping[str, int], side: Side = "training") -> ValueError:
+    """What to raise when no record has become an example."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no record was kept by the selection"
+    if side == "validation":
+        return ValueError(f"training.validation leaves nothing to validate on for arm {training.arm_label}: {reasons}; raise its fraction")
+    return ValueError(
+        f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
+        "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
+    )
 
 
 def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint: str) -> None:
@@ -80,7 +82,8 @@ def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint
     write_manifest(directory, fingerprint, [output], {"examples": len(rows)})
 
 
-def _table(examples: Iterable[Prepared]) -> pa.Table:
+def example_table(examples: Iterable[Prepared]) -> pa.Table:
+    """EXAMPLE_SCHEMA."""
     rows = [
         {"record_id": item.record_id, "input_ids": item.example.input_ids, "prompt_length": item.example.prompt_length} for item in examples
     ]

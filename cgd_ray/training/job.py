@@ -29,6 +29,8 @@ class TrainJob:
     """Directory with the packed held-out examples; set when the settings ask for validation."""
     about: dict[str, str] = field(default_factory=dict)
     """Where the data come from, for the model card: what and its name."""
+    stream: str | None = None
+    """Fingerprint of the records that the packed rows are still being made from; null where they are finished."""
     chat_template: str | None = None
     """File with the chat template of a model that has none of its own."""
     environment: dict[str, str] = field(default_factory=dict)

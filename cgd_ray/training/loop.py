@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.records import short_hash
 from cgd_ray.rundir import write_json
 from cgd_ray.training import checkpoints
 from cgd_ray.training.batches import PackedRows, Plan
@@ -27,6 +28,7 @@ from cgd_ray.training.metrics import MetricsLog, read_metrics
 from cgd_ray.training.model_card import model_card
 from cgd_ray.training.notices import Notice, Notices
 from cgd_ray.training.saving import Saver
+from cgd_ray.training.stream import StreamPlan, StreamRows
 from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
 from cgd_ray.training.timing import StepTimer
 from cgd_ray.training.trackers import start_trackers
@@ -48,7 +50,7 @@ class Rank:
 
     job: TrainJob
     training: TrainingConfig
-    plan: Plan
+    plan: Plan | StreamPlan
     rows: PackedRows
     engine: ZeroEngine
     rank: int
@@ -67,8 +69,16 @@ def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool]
     notices = Notices(job.stop_flag, is_preempted, state.engine.device)
     step = restore(state)
     log = _open_log(state, step) if state.rank == 0 else None
+    metrics: Metrics | None = None  # of the last step
     saving: Metrics | None = None  # of the step whose checkpoint is being written
-    while step < state.plan.num_steps:
+    while True:
+        state.plan.await_step(step, job.stop_flag)
+        notice = notices.after_step()
+        is_over = notice == Notice.STOP or not state.plan.has(step)
+        if is_over or notice == Notice.SAVE:
+            saving = save_next(state, saving, metrics, report)
+        if is_over:
+            break
         metrics, problem = train_step(state, step)
         if problem is not None:
             finish_save(state, saving, report)
@@ -81,17 +91,12 @@ def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool]
             metrics |= {"validation/loss": state.validation.loss(state.engine, state.rank)}
         if log is not None:
             log.write(metrics)
-        notice = notices.after_step()
-        if is_saved(step, state) or notice != Notice.NONE:
-            finish_save(state, saving, report)
-            start_save(state, metrics)
-            saving = metrics
-        if notice == Notice.STOP:
-            break
+        if is_due(step, state):
+            saving = save_next(state, saving, metrics, report)
     finish_save(state, saving, report)
     if log is not None:
         log.close()
-    if step == state.plan.num_steps:
+    if notice != Notice.STOP:
         export_student(state)
 
 
@@ -100,24 +105,24 @@ def _open_log(state: Rank, step: int) -> MetricsLog:
     return MetricsLog(metrics, step, start_trackers(state.training.trackers, metrics.parent, state.fingerprint, step))
 
 
-def is_saved(step: int, state: Rank) -> bool:
-    """Whether a checkpoint follows this step, counted from 1."""
+def is_due(step: int, state: Rank) -> bool:
+    """Whether a checkpoint follows this step, counted from 1, even if it is not the last one."""
     every = state.training.checkpoint_every_steps
-    return step == state.plan.num_steps or (every is not None and step % every == 0)
+    return every is not None and step % every == 0
 
 
 def is_validated(step: int, state: Rank) -> bool:
     """Whether the held-out loss is measured after this step, counted from 1."""
     validation = state.training.validation
     assert validation is not None, "asked only when there are held-out rows"
-    is_candidate = state.training.export == "best" and validation.choose_by == "loss" and is_saved(step, state)
-    return step == state.plan.num_steps or step % validation.every_steps == 0 or is_candidate
+    is_candidate = state.training.export == "best" and validation.choose_by == "loss" and is_due(step, state)
+    return step % validation.every_steps == 0 or is_candidate or not state.plan.has(step)
 
 
 def is_answered(step: int, state: Rank) -> bool:
     """Whether held-out problems are to be answered with the checkpoint of this step, counted from 1."""
     answers = None if state.training.validation is None else state.training.validation.answers
-    return answers is not None and (step == state.plan.num_steps or step % answers.every_steps == 0)
+    return answers is not None and (step % answers.every_steps == 0 or not state.plan.has(step))
 
 
 def export_student(state: Rank) -> None:
@@ -145,28 +150,21 @@ def build_rank(job: TrainJob) -> Rank:
     use_accelerator(training.use_gpu)
     if not training.use_gpu:
         let_go_of_used_memory()
-    packed = Path(job.packed)
-    fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter)
+    packed, world_size = Path(job.packed), dist.get_world_size()
+    fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter, job.stream)
     attempt = [secrets.token_hex(4)]
     dist.broadcast_object_list(attempt)
+    rank, directory = dist.get_rank(), Path(job.checkpoints)
     return Rank(
         job=job,
         training=training,
-        plan=Plan.make(training, packed, dist.get_world_size()),
-        rows=PackedRows(packed),
-        engine=ZeroEngine(training, job.model, dist.get_world_size(), job.adapter),
-        rank=dist.get_rank(),
+        plan=StreamPlan(training, packed, world_size) if training.streaming else Plan.make(training, packed, world_size),
+        rows=StreamRows(packed, training.global_batch_size) if training.streaming else PackedRows(packed),
+        engine=ZeroEngine(training, job.model, world_size, job.adapter),
+        rank=rank,
         fingerprint=fingerprint,
-        saver=Saver(
-            Path(job.checkpoints),
-            fingerprint,
-            attempt[0],
-            dist.get_rank(),
-            dist.get_world_size(),
-            training.keep_checkpoints,
-            job.answers_file,
-        ),
-        validation=None if job.validation is None else Validation(training, Path(job.validation), dist.get_world_size()),
+        saver=Saver(directory, fingerprint, attempt[0], rank, world_size, training.keep_checkpoints, job.answers_file),
+        validation=None if job.validation is None else Validation(training, Path(job.validation), world_size),
     )
 
 
@@ -177,7 +175,7 @@ def restore(state: Rank) -> int:
         directory = Path(state.job.checkpoints)
         checkpoints.remove_leftovers(directory)
         try:
-            choice = [checkpoints.newest(directory, state.fingerprint)]
+            choice = [checkpoints.newest(directory, state.fingerprint, state.plan.consumed)]
         except ValueError as error:
             choice = [error]
     dist.broadcast_object_list(choice)
@@ -190,6 +188,17 @@ def restore(state: Rank) -> int:
     return choice[0].step
 
 
+def save_next(state: Rank, saving: Metrics | None, metrics: Metrics | None, report: Report) -> Metrics | None:
+    """Begin to save the step with these metrics, unless that is what is being saved, once the save before is finished; returns its metrics.
+
+    A collective.
+    """
+    if metrics is not None and metrics is not saving:
+        finish_save(state, saving, report)
+        start_save(state, metrics)
+    return metrics
+
+
 def start_save(state: Rank, metrics: Metrics) -> None:
     """Copy this rank's share of the state and begin to write it; the training may go on meanwhile."""
     step = int(metrics["train/step"])
@@ -199,6 +208,7 @@ def start_save(state: Rank, metrics: Metrics) -> None:
         "zero_stage": state.training.zero_stage,
         "validation_loss": metrics.get("validation/loss"),
         "is_answered": is_answered(step, state),
+        "consumed": state.plan.consumed(step),
     }
     state.saver.start(state.engine.snapshot(), details)
 
@@ -216,9 +226,8 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
     """One optimizer step over the global batch; returns its metrics, and what is wrong when the numbers are no longer finite."""
     started = time.perf_counter()
     plan, engine, timer = state.plan, state.engine, StepTimer(state.engine.device)
-    torch.manual_seed((state.training.seed * plan.num_steps + step) * plan.world_size + state.rank)  # what is dropped outlives a resume
-    learning_rate = learning_rate_at(step, plan.num_steps, state.training)
-    global_targets = int(plan.targets_SG[step].sum())
+    torch.manual_seed(int(short_hash(f"{state.training.seed}\x00{step}\x00{state.rank}"), 16))  # what is dropped outlives a resume
+    learning_rate, global_targets = plan.learning_rate(step), plan.sizes(step).targets
     # W world size, M micro-batches: every rank fills its own places, so the sum over ranks also tells where a loss went wrong.
     losses_WM = torch.zeros(plan.world_size, plan.num_micro_batches, device=engine.device)
     for micro, (rows, num_chunks) in enumerate(zip(plan.micro_batches(step, state.rank), plan.num_chunks(step), strict=True)):
@@ -238,8 +247,7 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
         problem = _describe(state, step, loss, grad_norm, losses_WM)
     metrics = {
         "train/step": step + 1,
-        "train/num_steps": plan.num_steps,
-        "train/epoch": (step + 1) / plan.steps_per_epoch,
+        **plan.position(step),
         "train/loss": loss,
         "train/grad_norm": grad_norm,
         "train/learning_rate": learning_rate,
@@ -253,29 +261,19 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
 def _throughput(state: Rank, step: int, seconds: float) -> Metrics:
     """What the step has done in this time; communication and MFU only where they can be told."""
     plan, engine = state.plan, state.engine
-    tokens, targets = int(plan.tokens_SG[step].sum()), int(plan.targets_SG[step].sum())
+    sizes = plan.sizes(step)
     peak, communication_s = peak_flops(engine.device), engine.communication_s()
-    flops = model_flops(engine.model_size, tokens, int(plan.squares_SG[step].sum()))
+    flops = model_flops(engine.model_size, sizes.tokens, sizes.squares)
     return {
-        "train/tokens": tokens,
-        "train/target_tokens": targets,
-        "train/tokens_per_s": tokens / seconds,
-        "train/target_tokens_per_s": targets / seconds,
+        "train/tokens": sizes.tokens,
+        "train/target_tokens": sizes.targets,
+        "train/tokens_per_s": sizes.tokens / seconds,
+        "train/target_tokens_per_s": sizes.targets / seconds,
         **({} if peak is None else {"train/mfu": flops / seconds / (plan.world_size * peak)}),
         "time/step_s": seconds,
         **({} if communication_s is None else {"time/communication_s": communication_s}),
         "memory/peak_gib": peak_memory_gib(engine.device),
     }
-
-
-def learning_rate_at(step: int, num_steps: int, training: TrainingConfig) -> float:
-    """Rate of the step with this index: a linear warm-up to the peak, then a cosine down to its final share at the last step."""
-    num_warmup = math.ceil(training.warmup_fraction * num_steps)
-    if step < num_warmup:
-        return training.learning_rate * (step + 1) / num_warmup
-    progress = (step - num_warmup) / max(1, num_steps - 1 - num_warmup)
-    final = training.final_learning_rate_fraction
-    return training.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _describe(state: Rank, step: int, loss: float, grad_norm: float, losses_WM: torch.Tensor) -> str:

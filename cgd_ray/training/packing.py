@@ -71,7 +71,7 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
     num_targets = 0
     with atomic_write(output) as temporary, pq.ParquetWriter(temporary, PACKED_SCHEMA, compression="none", use_dictionary=False) as writer:
         for start in range(0, len(bins), ROWS_PER_GROUP):
-            rows = _packed_rows(table, bins[start : start + ROWS_PER_GROUP])
+            rows = packed_rows(table, bins[start : start + ROWS_PER_GROUP])
             num_targets += pc.sum(rows["num_targets"]).as_py()
             writer.write_table(rows)
     tokens = int(lengths.sum())
@@ -90,7 +90,7 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
     return report
 
 
-def _packed_rows(table: pa.Table, bins: Sequence[Sequence[int]]) -> pa.Table:
+def packed_rows(table: pa.Table, bins: Sequence[Sequence[int]]) -> pa.Table:
     """One row per bin; the lists of the bin's examples are joined without touching single tokens."""
     taken = table.take(pa.array([index for members in bins for index in members])).combine_chunks()
     ids = taken["input_ids"].combine_chunks()

@@ -3,12 +3,13 @@
 The training, the exporters and `cgd inspect` all go through here, so they see the same examples. Held-out problems leave before all else:
 neither side's critiques, mix or budget know of the other. Records are looked at in their own order when all are wanted, in the seeded
 order when a budget or a mix of verdicts takes some; tokenisation stops when the budget is full.
-How to use: `preparation = Preparation(training, chat, prompts, run.selected)` or `prepare(config)`, iterate over it, then
-`preparation.report()`.
+How to use: `preparation = Preparation(training, chat, prompts, selected_parts(run.selected))` or `prepare(config)`, iterate over it, then
+`preparation.report()`. Without budget, mix and shuffling each record is looked at alone, so that files can be prepared one by one and their
+reports added up.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,13 +57,13 @@ class Prepared:
 
 
 class Preparation:
-    """Iterates once over the examples of one side; the counts are complete when the iteration is.
+    """Iterates once over the examples of one side in files of selected records; the counts are complete when the iteration is.
 
     Budgets are the training's: all that is held out is validated on. Raises ValueError when the records lack a column of an arm, or when
     their critiques cannot be shuffled.
     """
 
-    def __init__(self, training: TrainingConfig, chat: Chat, prompts: Prompts, selected: Path, side: Side = "training") -> None:
+    def __init__(self, training: TrainingConfig, chat: Chat, prompts: Prompts, selected: Sequence[Path], side: Side = "training") -> None:
         if side == "validation":
             training = training.model_copy(update={"max_examples": None, "max_target_tokens": None})
         self.chat = chat
@@ -160,14 +161,32 @@ def prepare(config: Config) -> Preparation:
     if read_manifest(run.selected) is None:
         raise ValueError(f"run_dir {run.root} holds no selected records; run `cgd generate` with the same config first")
     chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
-    return Preparation(config.training, chat, load_prompts(config.prompts), run.selected)
+    return Preparation(config.training, chat, load_prompts(config.prompts), selected_parts(run.selected))
 
 
-def _read_records(training: TrainingConfig, selected: Path) -> pa.Table:
-    """The records that selection has kept, with the columns that the arms read and each record's arm; a missing verdict is a text."""
-    manifest, parts = read_manifest(selected), manifest_parts(selected)
+def selected_parts(directory: Path) -> list[Path]:
+    """The files of selected records. Raises ValueError when the selection is unfinished or its records are of another version."""
+    parts, manifest = manifest_parts(directory), read_manifest(directory)
     assert manifest is not None, "manifest_parts has read it as well"
-    check_version(manifest, selected)
+    check_version(manifest, directory)
+    return parts
+
+
+def added_up(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The report on all records from those on parts of them, made with the same settings."""
+    total: dict[str, Any] = {}
+    for report in reports:
+        for name, value in report.items():
+            if isinstance(value, dict) and name != "arm":  # shares of arms are a setting, and so are the texts
+                value = dict(Counter(total.get(name, {})) + Counter(value))
+            elif isinstance(value, int):
+                value += total.get(name, 0)
+            total[name] = value
+    return total
+
+
+def _read_records(training: TrainingConfig, parts: Sequence[Path]) -> pa.Table:
+    """The records that selection has kept, with the columns that the arms read and each record's arm; a missing verdict is a text."""
     present, arms = pq.read_schema(parts[0]).names, arms_of(training)
     for arm in arms:
         check_columns(arm, present)

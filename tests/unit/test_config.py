@@ -178,6 +178,11 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *limits, *generation, *training}
 
 
+def test_finished_records_are_not_streamed() -> None:
+    with pytest.raises(ValueError, match=r"training.streaming is true and records is /there/records, which is finished, .*; set"):
+        make_config(records="/there/records", training={"streaming": True})
+
+
 @pytest.mark.parametrize(
     ("changed", "key"),
     [

@@ -23,6 +23,8 @@ with Screen(Path(sys.argv[1])) as screen:
     with screen.progress("generate", 1234, "records") as bar:
         for _ in range(3):
             bar.advance(400, "a note")
+        with screen.progress("train", 56, "steps") as other:
+            other.advance(34)
     screen.table("cgd run", [{"stage": "problems", "result": "1,234"}, {"stage": "verdicts", "result": "1,000 right"}])
 print("AFTER")
 """
@@ -51,8 +53,9 @@ def run_on_terminal(log: Path) -> str:
 def test_without_a_terminal_there_are_plain_lines_and_the_chatter_is_in_the_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHATTER, str(tmp_path / "driver.log")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    first, second, *table, last = done.stdout.splitlines()
+    first, inner, second, *table, last = done.stdout.splitlines()
     assert first == "checking [/INST] [bold]models[/bold] " + "x" * 200
+    assert inner == "train            34/56 steps in 0 s"
     assert second == "generate         1,200/1,234 records in 0 s"
     assert "1,000 right" in "".join(table)
     assert last == "AFTER"
@@ -66,6 +69,7 @@ def test_on_a_terminal_there_is_a_bar_and_the_chatter_is_in_the_log(tmp_path: Pa
     shown = run_on_terminal(tmp_path / "driver.log")
     assert "\x1b[" in shown
     assert "1200/1234" in shown
+    assert "34/56" in shown, "two stages at the same time have a bar each"
     assert "a note" in shown
     assert "CHATTER" not in shown
     assert shown.strip().endswith("AFTER")

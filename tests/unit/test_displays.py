@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from cgd_ray.console import Bar, Screen
-from cgd_ray.displays import TrainingDisplay, show_generation
+from cgd_ray.displays import TrainingDisplay, show_generation, show_live_step
 from cgd_ray.generation.progress import FAILED_BECAUSE
 
 STEP = {"train/step": 7.0, "train/loss": 0.5, "train/grad_norm": 1.25, "train/tokens_per_s": 9876.5}
@@ -37,6 +37,12 @@ def test_a_trainings_bar_has_the_newest_step_and_the_newest_answers() -> None:
     step = "loss 0.500, gradient norm 1.25, 9,876 tokens/s"
     assert recorder.updates == [(7, step), (8, f"{step}, pass@1 37.5% after step 4")]
     assert recorder.said == []
+
+
+def test_a_live_trainings_bar_counts_the_records_that_are_dealt_with() -> None:
+    recorder = Recorder()
+    show_live_step(cast(Bar, recorder), {**STEP, "train/epoch": 0.25}, num_records=40)
+    assert recorder.updates == [(10, "step 7, loss 0.500, gradient norm 1.25, 9,876 tokens/s")]
 
 
 def test_answers_that_are_missing_are_a_warning_with_the_reason() -> None:

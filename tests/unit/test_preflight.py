@@ -144,6 +144,22 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_refused(tmp_path: P
         check_models(make_config(student={"adapter": str(adapter)}), PROBLEMS)
 
 
+def test_generation_and_training_at_the_same_time_need_the_most_of_both() -> None:
+    one = {"cpus_per_replica": 0.5, "gpus_per_replica": 1}
+    config = make_config(
+        student={"placement": {**one, "max_replicas": 2}},
+        teacher={"placement": one},
+        training={"streaming": True, "num_workers": [1, 4], "global_batch_size": 12, "use_gpu": True},
+    )
+    assert check_cluster(config, fixed({"CPU": 5.5, "GPU": 7}), {"live", "evaluate"}) == []
+    with pytest.raises(ValueError, match="needs") as refused:
+        check_cluster(config, fixed({"CPU": 5.5, "GPU": 6}), {"live", "evaluate"})
+    terms = "student.placement.max_replicas 2 x 1 + teacher.placement.max_replicas 1 x 1 + training.num_workers 4 x 1"
+    assert str(refused.value) == f"live needs 7 GPUs ({terms}), the cluster has 6; lower them or add nodes"
+    with pytest.raises(ValueError, match=r"^live needs 5\.5 CPUs \(.* x 0\.5 \+ .* x 0\.5 \+ training\.num_workers 4 x 1\)"):
+        check_cluster(config, fixed({"CPU": 5, "GPU": 7}), {"live"})
+
+
 def test_a_plan_without_gpus_needs_none() -> None:
     check_cluster(make_config(), fixed({"CPU": 2}), PHASES)
 

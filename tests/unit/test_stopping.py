@@ -24,3 +24,25 @@ def test_sigterm_sets_the_flag_inside_and_raises_outside_of_a_drain(tmp_path: Pa
         with pytest.raises(stopping.StoppedError, match="the same command goes on"):
             terminate_myself()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_sets_the_flags_of_two_stages_that_run_beside_each_other(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "training" / "stop", tmp_path / "generation" / "stop"
+    with stopping.stopped_by_sigterm(), stopping.draining_on_sigterm(outer):
+        with stopping.draining_on_sigterm(inner):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert inner.exists()
+        assert outer.exists()
+        inner.unlink()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not inner.exists(), "the inner stage has ended"
+
+
+def test_a_stage_that_begins_after_sigterm_beside_another_one_is_asked_to_end_at_once(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "training" / "stop", tmp_path / "generation" / "stop"
+    with stopping.draining_on_sigterm(outer):
+        with stopping.draining_on_sigterm(inner):
+            assert not inner.exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stopping.draining_on_sigterm(inner):
+            assert inner.exists()

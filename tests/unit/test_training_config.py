@@ -36,11 +36,23 @@ def test_a_number_of_workers_or_a_range(workers: Any, expected: tuple[int, int])
         ({"validation": {**VALIDATION, "choose_by": "pass@1"}}, "choose_by is pass@1 but answers is null"),
         ({"validation": ANSWERED}, "every_steps 6 is no multiple of checkpoint_every_steps None, .*; set checkpoint_every_steps"),
         ({"validation": ANSWERED, "checkpoint_every_steps": 4}, "answers.every_steps 6 is no multiple .* 4, .*; 8 would do"),
+        ({"streaming": True, "num_epochs": 2}, "streaming is true and num_epochs is 2, but a stream passes once; set num_epochs to 1, or"),
+        ({"streaming": True, "critiques": "shuffled"}, "critiques is shuffled, but a critique is swapped .*; set critiques to specific"),
+        ({"streaming": True, "verdict_mix": {"right": 1.0}}, "verdict_mix is .*, but the shares are those of all records; set .* to null"),
+        ({"streaming": True, "max_examples": 5}, "max_examples is 5, but a budget takes the same records whichever are finished first"),
+        ({"streaming": True, "max_target_tokens": 5}, "max_target_tokens is 5, but a budget takes the same records"),
+        ({"streaming": True, "validation": VALIDATION}, "validation is .*, but losses can be compared only once all held-out records are"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainingConfig(**settings)
+
+
+@pytest.mark.parametrize("critiques", ["specific", "generic", "none"])
+def test_what_is_about_one_record_alone_can_stream(critiques: Any) -> None:
+    arm: Any = {"cgd": 0.8, "refined_only": 0.2}
+    assert TrainingConfig(streaming=True, critiques=critiques, arm=arm, num_workers=(1, 2)).streaming
 
 
 def test_the_best_can_be_exported_when_it_is_measured_and_kept() -> None:

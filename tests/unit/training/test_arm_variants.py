@@ -29,7 +29,7 @@ SYSTEM, SOLVE = Message(role="system", content="S"), Message(role="user", conten
 
 
 def prepared(tmp_path: Path, rows: list[dict[str, Any]], **training: Any) -> list[Prepared]:
-    return list(Preparation(TrainingConfig(**training), CHAT, PROMPTS, write_selected(tmp_path, rows)))
+    return list(Preparation(TrainingConfig(**training), CHAT, PROMPTS, manifest_parts(write_selected(tmp_path, rows))))
 
 
 def test_distilled_sft_sees_the_problem_alone_and_learns_the_teachers_direct_answer() -> None:
@@ -62,7 +62,7 @@ def test_records_without_direct_answers_are_refused_with_the_remedy(tmp_path: Pa
     pq.write_table(pq.read_table(part).drop_columns(["direct"]), part)
     write_manifest(selected, "test", [part], {})
     with pytest.raises(ValueError, match=r"records have no direct; generate with generation.direct_answers=true"):
-        Preparation(TrainingConfig(arm="distilled_sft"), CHAT, PROMPTS, selected)
+        Preparation(TrainingConfig(arm="distilled_sft"), CHAT, PROMPTS, manifest_parts(selected))
 
 
 def test_a_direct_answer_that_was_cut_or_never_made_is_dropped_and_counted(tmp_path: Path) -> None:

@@ -50,6 +50,18 @@ def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
     assert (found.step, found.directory) == (100, directory)
 
 
+def test_a_checkpoint_that_has_consumed_other_rows_than_are_there_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    written = write_state(tmp_path, 5)
+    entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
+    publish(written, tmp_path, "mine", [entry], {"step": 5, "validation_loss": None, "consumed": "these"})
+    found = newest(tmp_path, "mine", {5: "these"}.get)
+    assert found is not None
+    assert found.consumed == "these"
+    for now in ({5: "others"}, {}):
+        with pytest.raises(ValueError, match=rf"other rows than its 5 steps hold now \(fingerprint these, now {now.get(5)}\); remove"):
+            newest(tmp_path, "mine", now.get)
+
+
 def test_what_a_killed_writer_left_is_no_checkpoint_and_can_be_removed(tmp_path: Path) -> None:
     save(tmp_path, 5)
     torn = write_state(tmp_path, 10)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cgd_ray.chat import Chat
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
+from cgd_ray.rundir import manifest_parts
 from cgd_ray.training.critiques import derangement
 from cgd_ray.training.preparation import Preparation
 from tests.builders import tiny_records, tiny_tokenizer, write_selected
@@ -111,5 +112,5 @@ def test_one_problem_alone_cannot_be_shuffled(tmp_path: Path) -> None:
 
 
 def examples_of(tmp_path: Path, rows: list[dict[str, Any]], **training: Any) -> list[tuple[list[Any], str]]:
-    preparation = Preparation(TrainingConfig(**training), CHAT, Prompts(), write_selected(tmp_path, rows))
+    preparation = Preparation(TrainingConfig(**training), CHAT, Prompts(), manifest_parts(write_selected(tmp_path, rows)))
     return [(list(item.conversation.messages), item.conversation.target) for item in preparation]

@@ -10,6 +10,7 @@ from cgd_ray.chat import Chat
 from cgd_ray.cli import FORMATS as OFFERED
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Message, Prompts
+from cgd_ray.rundir import manifest_parts
 from cgd_ray.training.arms import ARMS, ArmExample
 from cgd_ray.training.exporters import FORMATS, export_examples
 from cgd_ray.training.preparation import Preparation
@@ -23,7 +24,7 @@ EXAMPLE = ArmExample(
 
 
 def preparation(tmp_path: Path, rows: list[dict[str, Any]], prompts: Prompts | None = None, **training: Any) -> Preparation:
-    return Preparation(TrainingConfig(**training), CHAT, prompts or Prompts(), write_selected(tmp_path, rows))
+    return Preparation(TrainingConfig(**training), CHAT, prompts or Prompts(), manifest_parts(write_selected(tmp_path, rows)))
 
 
 def exported(tmp_path: Path, form: str, **training: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from cgd_ray.config import TrainingConfig, ValidationConfig
 from cgd_ray.problems.work_list import make_work_list
 from cgd_ray.prompts import Prompts
 from cgd_ray.records import PROBLEM_SCHEMA
+from cgd_ray.rundir import manifest_parts
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.held_out import is_held_out, problems_to_answer
 from cgd_ray.training.preparation import Preparation, Side
@@ -79,7 +80,7 @@ def test_neither_sides_critiques_mix_or_budget_know_of_the_other(tmp_path: Path)
     critiques = {row["critique"]: row["problem_id"] for row in rows}
     seen: dict[Side, int] = {}
     for side in get_args(Side):
-        preparation = Preparation(TrainingConfig(**settings), chat, Prompts(), tmp_path / "selected", side)
+        preparation = Preparation(TrainingConfig(**settings), chat, Prompts(), manifest_parts(tmp_path / "selected"), side)
         items = list(preparation)
         seen[side] = len(items)
         shown = [message.content for item in items for message in item.conversation.messages]
@@ -101,7 +102,7 @@ def test_held_out_records_that_cannot_swap_critiques_are_named(tmp_path: Path) -
     )
     training = TrainingConfig(critiques="shuffled", validation={"fraction": 0.3, "every_steps": 1})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"among the held-out records: .*1 of the 1 records.*or raise training.validation.fraction"):
-        Preparation(training, Chat(tiny_tokenizer()), Prompts(), tmp_path / "selected", "validation")
+        Preparation(training, Chat(tiny_tokenizer()), Prompts(), manifest_parts(tmp_path / "selected"), "validation")
 
 
 def answered(rows: list[dict[str, Any]], most: int) -> list[str]:

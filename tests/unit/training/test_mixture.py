@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cgd_ray.chat import Chat
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import Prompts
+from cgd_ray.rundir import manifest_parts
 from cgd_ray.training.examples import make_examples
 from cgd_ray.training.mixture import assign_arms, interleave, seeded_order
 from cgd_ray.training.preparation import Preparation, Prepared
@@ -28,7 +29,7 @@ def with_verdicts(right: int, wrong: int, missing: int = 0) -> list[dict[str, An
 
 
 def prepared(tmp_path: Path, rows: list[dict[str, Any]], **training: Any) -> tuple[list[Prepared], dict[str, Any]]:
-    preparation = Preparation(TrainingConfig(**training), CHAT, Prompts(), write_selected(tmp_path, rows))
+    preparation = Preparation(TrainingConfig(**training), CHAT, Prompts(), manifest_parts(write_selected(tmp_path, rows)))
     return list(preparation), preparation.report()
 
 
