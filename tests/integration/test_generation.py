@@ -103,6 +103,7 @@ def start_driver(run: RunDir) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", DRIVER, str(run.root)], env=environment, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow  # tests/chaos kills a driver by default
 def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_once(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     write_problems(run, [f"What is {n} + 1?" for n in range(400)])

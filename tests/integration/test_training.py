@@ -233,6 +233,7 @@ class WorkerKiller(threading.Thread):
         self.steps_done = len(read_metrics(self._metrics))
 
 
+@pytest.mark.slow  # tests/chaos kills a rank by default
 def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(trained: Data, ray_local: Any) -> None:
     job = trained.job("killed", checkpoint_every_steps=4, **LONG)
     killer = WorkerKiller(Path(job.metrics), after_step=9)
