@@ -54,7 +54,7 @@ def make_job(root: Path, num_steps: int, context_length: int) -> Job:
     """Write the model, the examples and the packed rows."""
     training = TrainingConfig(
         context_length=context_length,
-        global_batch_size=8,
+        global_batch_size=4,
         micro_batch_size=1,
         num_workers=NUM_RANKS,
         zero_stage=2,
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--steps", type=int, default=6, help="measured steps of each contestant")
-    parser.add_argument("--context-length", type=int, default=2048)
+    parser.add_argument("--context-length", type=int, default=4096)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
