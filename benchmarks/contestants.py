@@ -85,15 +85,19 @@ def _three_passes(job: Job, engines: dict[str, Any], rows: list[Row]) -> list[Ro
 class MeasuredEngine(VllmEngine):
     """The pipeline's engine with answers of given lengths, which lets measured rows begin when the warm-up is over."""
 
-    def __init__(self, role: RoleConfig, job: Job, measured_questions: frozenset[str]) -> None:
+    def __init__(self, role: RoleConfig, job: Job, questions: frozenset[str]) -> None:
         super().__init__(role)
-        self._job, self._measured_questions = job, measured_questions
-        self._warm_up = WarmUp(job)
+        self._job, self._questions = job, questions
+        self._warm_up, self._num_attempts = WarmUp(job), 0
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
-        """As the base class does it."""
-        if messages[0].content in self._measured_questions:  # an attempt: tinymath's prompt is the question and nothing else
-            await self._warm_up.wait_async()
+        """As the base class does it. The warm-up is whoever comes first, since those who come too early hold places while they wait."""
+        if (question := messages[0].content) in self._questions:  # an attempt: tinymath's prompt is the question and nothing else
+            self._num_attempts += 1
+            if self._num_attempts <= self._job.warm_up:
+                self._warm_up.begin_row(question)
+            else:
+                await self._warm_up.wait_async()
         generation = await super().generate(messages, sampling, seed)
         if len(messages) > 1:
             self._warm_up.finish_row()
@@ -112,10 +116,10 @@ class MeasuredEngines:
     """The factory; crosses processes."""
 
     job: Job
-    measured_questions: frozenset[str]
+    questions: frozenset[str]
 
     def __call__(self, role: RoleConfig) -> Engine:
-        return MeasuredEngine(role, self.job, self.measured_questions)
+        return MeasuredEngine(role, self.job, self.questions)
 
 
 def pipeline(job: Job) -> Outcome:
@@ -139,16 +143,17 @@ def pipeline(job: Job) -> Outcome:
     (run.root / "prompts.yaml").write_text(json.dumps(asdict(tinymath_prompts())), encoding="utf-8")
     config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job)
     write_work_list(work, run.work_list)
-    questions = frozenset(work["question"].to_pylist()[job.warm_up :])
+    assert layout.student_replicas == 1, "one engine sees all attempts begin"
+    questions = frozenset(work["question"].to_pylist())
     needed = layout.threads * layout.student_replicas + layout.teacher_threads * layout.teacher_replicas
     cluster = config.cluster.model_copy(update={"num_cpus": max(needed, os.cpu_count() or 1)})
     with connected(cluster):
-        manifest = generate(config, run, engine_factory=MeasuredEngines(job=job, measured_questions=questions))
+        manifest = generate(config, run, engine_factory=MeasuredEngines(job=job, questions=questions))
         end = time.time()
     assert manifest["failed"] == 0, manifest["errors"]
     written = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
-    measured = set(work["record_id"].to_pylist()[job.warm_up :])
-    tokens = sum(row[f"{stage}_tokens"] for row in written.to_pylist() if row["record_id"] in measured for stage in STAGES)
+    measured = questions - warm_up.begun()
+    tokens = sum(row[f"{stage}_tokens"] for row in written.to_pylist() if row["question"] in measured for stage in STAGES)
     return warm_up.outcome(end, tokens)
 
 

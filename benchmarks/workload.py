@@ -122,6 +122,15 @@ class WarmUp:
         self._count = job.warm_up
         self._is_over = False
 
+    def begin_row(self, question: str) -> None:
+        """Note that a row belongs to the warm-up; for one process."""
+        with (self._directory / "questions").open("a", encoding="utf-8") as journal:
+            journal.write(f"{json.dumps(question)}\n")
+
+    def begun(self) -> frozenset[str]:
+        """The questions of the rows that belong to the warm-up."""
+        return frozenset(map(json.loads, (self._directory / "questions").read_text(encoding="utf-8").splitlines()))
+
     def finish_row(self) -> None:
         """Note that a row has left the last call; the times of the warm-up's first and last row are kept."""
         if self._is_over:
