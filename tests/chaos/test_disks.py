@@ -104,7 +104,7 @@ def assert_exactly_once(run: RunDir) -> None:
     assert {path.name for path in run.records.glob("*.parquet")} == {path.name for path in manifest_parts(run.records)}
 
 
-@pytest.mark.parametrize("free_kib", [0, 96])
+@pytest.mark.parametrize("free_kib", [0, pytest.param(96, marks=pytest.mark.slow)])
 def test_a_generation_that_fills_the_disk_goes_on_when_there_is_room(free_kib: int, disk: Disk, ray_local: None) -> None:
     run = prepared(disk.root / "run")
     config, engines = make_config(run.root), FakeEngines(latency_s=0.01)

@@ -156,6 +156,7 @@ def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_
         assert chat.tokenizer.decode(output, skip_special_tokens=True) == row["attempt"]
 
 
+@pytest.mark.slow
 def test_other_records_train_another_arm_without_generating(finished: Path, tmp_path: Path) -> None:
     settings = (f"run_dir={tmp_path / 'cft'}", f"records={finished / 'records'}", "training.arm=cft", *SETTINGS, "evaluation=null")
     done = subprocess.run([sys.executable, "-m", "cgd_ray.cli", "run", CONFIG, *settings], capture_output=True, text=True)
