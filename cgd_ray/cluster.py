@@ -12,11 +12,6 @@ from dataclasses import dataclass
 
 from cgd_ray.config import ClusterConfig
 
-MAX_LINEAGE_BYTES = 2**25
-"""Of finished tasks, with the small blocks that were their arguments, that this process remembers so that Ray can repeat them for a lost
-node. A dataflow's last results live to its end and keep, up to Ray's own limit of 1 GiB, all that led to them. The oldest goes first, which
-has been written long since; what is under way takes a few MiB."""
-
 
 def starts_here(cluster: ClusterConfig) -> bool:
     """Whether Ray is started on this machine, in this environment."""
@@ -38,7 +33,6 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
     address = _address(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default: a warning less
-    os.environ.setdefault("RAY_max_lineage_bytes", str(MAX_LINEAGE_BYTES))
     import ray
 
     try:
