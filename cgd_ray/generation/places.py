@@ -37,15 +37,16 @@ class Places:
         try:
             await turn
         except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-            else:  # cancelled between being admitted and going on
+            if not turn.cancelled():  # admitted, and cancelled before it could go on
                 self._free += count
+            elif entry in self._waiting:
+                self._waiting.remove(entry)
             self._admit()
             raise
 
     def _admit(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
             count, turn = self._waiting.popleft()
-            self._free -= count
-            turn.set_result(None)
+            if not turn.cancelled():  # else its waiter was cancelled together with the holder, and has not heard of it yet
+                self._free -= count
+                turn.set_result(None)

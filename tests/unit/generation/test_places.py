@@ -79,3 +79,17 @@ def test_cancelled_in_the_moment_of_being_admitted_the_place_is_free_again() -> 
             pass
 
     asyncio.run(asyncio.wait_for(work(), timeout=1))
+
+
+def test_holders_and_waiters_that_are_cancelled_together_leave_all_places_free() -> None:
+    async def work() -> list[BaseException | None]:
+        places = Places(2)
+        tasks = [asyncio.ensure_future(hold(places)) for _ in range(6)]
+        await asyncio.sleep(0)
+        for task in tasks:  # the holders wake first, and find turns whose waiters have yet to hear that they are cancelled
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(1), places.taken(2):
+            return ends
+
+    assert [type(end) for end in asyncio.run(work())] == [asyncio.CancelledError] * 6
