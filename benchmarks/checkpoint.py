@@ -5,17 +5,12 @@ The stall of a save is the time from the end of a step to the start of the next 
 """
 
 import argparse
-import json
-import os
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
+from benchmarks.figures import one_rank, write_figures
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.loop import Rank, build_rank, finish_save, start_save, train_step
@@ -82,15 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed asks for them
-        dist.init_process_group("gloo", init_method=f"file://{root}/meet", rank=0, world_size=1)
-        figures = run(Path(root))
-        dist.destroy_process_group()
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    with one_rank() as root:
+        figures = run(root)
+    write_figures(figures, arguments.json)
 
 
 if __name__ == "__main__":

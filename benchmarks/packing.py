@@ -7,10 +7,8 @@ as real answers have them, since both pack in one process.
 """
 
 import argparse
-import json
 import os
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.figures import write_figures
 from cgd_ray.chat import Chat
 from cgd_ray.config import TrainingConfig
 from cgd_ray.prompts import load_prompts
@@ -137,7 +136,7 @@ def pack_only(root: Path, count: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Print a table, and write the figures to --json."""
+    """Print the figures, and write them to --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--records", type=int, default=20_000)
@@ -155,10 +154,7 @@ def main() -> None:
         "preparing": preparing,
         "packing": packing,
     }
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    write_figures(figures, arguments.json)
 
 
 if __name__ == "__main__":

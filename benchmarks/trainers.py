@@ -158,7 +158,7 @@ CONTESTANTS: dict[str, Callable[[Job], Outcome]] = {
 
 
 def _deepspeed_settings(training: TrainingConfig) -> dict[str, Any]:
-    """What a user of TRL would write, with this project's sizes of buffers."""
+    """What a user of TRL would write. Gradients add up in bf16 then; this project's own settings add them up in fp32."""
     return {
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",

@@ -6,17 +6,13 @@ attention within its example (training/throughput.py). `--shape small` shows on 
 """
 
 import argparse
-import json
-import os
 import statistics
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from benchmarks.figures import one_rank, write_figures
 from benchmarks.training import cgd_shaped
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.examples import write_examples
@@ -95,15 +91,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.shape != "small" and not torch.cuda.is_available():
         raise SystemExit(f"shape {arguments.shape} needs a GPU and this machine shows none; --shape small runs without")
-    with tempfile.TemporaryDirectory() as root:
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed asks for them
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", init_method=f"file://{root}/meet", rank=0, world_size=1)
-        figures = measure(Path(root), arguments.shape, arguments.context_length, arguments.steps, arguments.activation_checkpointing)
-        dist.destroy_process_group()
-    text = json.dumps(figures, indent=2)
-    sys.stdout.write(text + "\n")
-    if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    with one_rank("nccl" if torch.cuda.is_available() else "gloo") as root:
+        figures = measure(root, arguments.shape, arguments.context_length, arguments.steps, arguments.activation_checkpointing)
+    write_figures(figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -130,3 +130,9 @@ class Screen:
         for row in rows:
             table.add_row(*row.values())
         self.console.print(table)
+
+
+def last_line(error: BaseException) -> str:
+    """What an error says, without the traceback that Ray puts before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cgd_ray.console import last_line
 from cgd_ray.training.driver import TrainingStoppedError
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def failing(root: Path, logs: Path) -> Iterator[None]:
         yield
     except (RayError, TrainingFailedError) as error:  # before ValueError and OSError: what Ray hands on from an actor is both
         logger.exception("a stage failed")
-        line = storage_fault(error, root) or f"{_last_line(error)}; the whole story is in {logs}"
+        line = storage_fault(error, root) or f"{last_line(error)}; the whole story is in {logs}"
         raise StageFailedError(line) from error
     except (ValueError, TrainingStoppedError) as error:
         raise StageFailedError(str(error)) from error
@@ -69,9 +70,3 @@ def storage_fault(error: BaseException, root: Path) -> str | None:
         if number in STORAGE_REMEDIES:
             return f"{os.strerror(number)}: {found['path'] or root}; {STORAGE_REMEDIES[number]}, {GO_ON}"
     return None
-
-
-def _last_line(error: Exception) -> str:
-    """Ray's messages are whole tracebacks; their last line says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -8,6 +8,7 @@ an `error`, and the others go on.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class StageSpec:
     """Receives counts of finished turns, failed rows and generated tokens."""
 
 
-class EngineStage:
+class EngineStage(ABC):
     """What all stages share: the engine, its places, one turn of one row."""
 
     role: str = ""
@@ -146,8 +147,9 @@ class EngineStage:
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 
+    @abstractmethod
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
-        raise NotImplementedError
+        """The conversation that a turn continues."""
 
 
 class AttemptStage(EngineStage):

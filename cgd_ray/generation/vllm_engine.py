@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from cgd_ray.adapters import read_adapter
 from cgd_ray.chat import Chat
@@ -48,10 +48,6 @@ MAX_CPU_CACHE_BYTES = 2**30
 CPU_BLOCK_SIZE = 32
 """Tokens of one block of keys and values, the unit in which prefixes are shared; the least that vLLM's CPU attention knows. With vLLM's
 default of 128 a refinement finds 67 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
-
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM can be told as the largest rank of an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +193,10 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "trust_remote_code": False,
     }
     if role.adapter is not None:
+        from vllm.config.lora import MaxLoRARanks
+
         rank = read_adapter(role.adapter).rank
-        defaults |= {"enable_lora": True, "max_lora_rank": min(size for size in LORA_RANKS if size >= rank)}
+        defaults |= {"enable_lora": True, "max_lora_rank": min(size for size in get_args(MaxLoRARanks) if size >= rank)}
     return {**defaults, **role.engine}
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cgd_ray.console import last_line
 from cgd_ray.training import checkpoints
 from cgd_ray.training.answers import Answers, add_answers, read_answers
 from cgd_ray.training.job import TrainJob
@@ -87,7 +88,7 @@ def _measure(job: TrainJob, saved: checkpoints.Saved, answer: Answer, is_given_u
         return report
     except ray.exceptions.RayError as error:
         logger.warning("checkpoint %s could not be measured", saved.directory, exc_info=error)
-        return {"problem": _reason(error)}
+        return {"problem": last_line(getattr(error, "cause", None) or error)}
 
 
 def _export_and_answer(job: TrainJob, saved: checkpoints.Saved, answer: Answer) -> dict[str, Any]:
@@ -110,10 +111,3 @@ def _track(job: TrainJob, line: Answers) -> None:
         (tracker,) = start_trackers(["tensorboard"], job.answers_file.with_suffix(""), "", line["step"] - 1)
         tracker.log({"validation/pass@1": line["pass@1"]}, line["step"])
         tracker.close()
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what the task has raised, without Ray's traceback."""
-    cause = getattr(error, "cause", None) or error
-    lines = [text.strip() for text in str(cause).splitlines() if text.strip()]
-    return lines[-1] if lines else type(cause).__name__

@@ -51,8 +51,8 @@ class Saved:
             directory=directory,
             step=manifest["step"],
             validation_loss=manifest["validation_loss"],
-            is_answered=manifest.get("is_answered", False),
-            consumed=manifest.get("consumed"),
+            is_answered=manifest["is_answered"],
+            consumed=manifest["consumed"],
         )
 
 

@@ -170,7 +170,9 @@ def saving(disk: Disk, elsewhere: Path) -> tuple[Work, IsWhole]:
     saver = Saver(disk.root / "checkpoints", "mine", "attempt", 0, 1, 2, disk.root / "validation.jsonl")
 
     def save() -> None:
-        saver.start({key("weight", 0, "a"): torch.arange(100_000.0)}, {"step": 3, "validation_loss": None})
+        saver.start(
+            {key("weight", 0, "a"): torch.arange(100_000.0)}, {"step": 3, "validation_loss": None, "is_answered": False, "consumed": None}
+        )
         saver.finish()
 
     def is_whole() -> bool:

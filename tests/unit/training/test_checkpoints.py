@@ -24,7 +24,7 @@ def write_state(checkpoints: Path, step: int, content: bytes = b"state") -> Path
 def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: float | None = None, is_answered: bool = False) -> Path:
     written = write_state(checkpoints, step)
     entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
-    details = {"step": step, "validation_loss": validation_loss, "is_answered": is_answered}
+    details = {"step": step, "validation_loss": validation_loss, "is_answered": is_answered, "consumed": None}
     return publish(written, checkpoints, name, [entry], details)
 
 
@@ -53,7 +53,7 @@ def test_the_newest_checkpoint_is_found(tmp_path: Path) -> None:
 def test_a_checkpoint_that_has_consumed_other_rows_than_are_there_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
     written = write_state(tmp_path, 5)
     entry = {"path": STATE, "bytes": 5, "sha256": file_sha256(written / STATE)}
-    publish(written, tmp_path, "mine", [entry], {"step": 5, "validation_loss": None, "consumed": "these"})
+    publish(written, tmp_path, "mine", [entry], {"step": 5, "validation_loss": None, "is_answered": False, "consumed": "these"})
     found = newest(tmp_path, "mine", {5: "these"}.get)
     assert found is not None
     assert found.consumed == "these"
