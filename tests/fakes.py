@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ class FakeEngines:
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
     an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
     one that finds `sleepy` never answers, `refused` refuses, `mute` answers nothing, `undecided` writes no verdict; one that finds `held`
-    answers once the file `until` exists. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and all
-    contexts are counted in them.
+    answers once the file `until` exists. Each answer is a line in a file of its engine's in the directory `journal`. With `tokenizer_of` a
+    model, prompts become that model's tokens, as in the real engine, and all contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -36,6 +37,7 @@ class FakeEngines:
     tokenizer_of: str | None = None
     held: str | None = None
     until: str = ""
+    journal: str | None = None
     verdict: str = "Conclusion: wrong"
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
@@ -49,6 +51,7 @@ class FakeEngine:
         self._settings, self._role = settings, role
         self.chat = None if settings.tokenizer_of is None else Chat.load(settings.tokenizer_of)
         self.running = self.most_running = 0
+        self._journal = None if settings.journal is None else _open_journal(Path(settings.journal))
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """Answer after the latency. Raises RequestError like the real one for a prompt that fills the context."""
@@ -68,6 +71,8 @@ class FakeEngine:
         if settings.latency_s:
             await asyncio.sleep(settings.latency_s * random.Random(digest).expovariate(1.0))
         self.running -= 1
+        if self._journal is not None:
+            os.write(self._journal, f"{digest}\n".encode())
         answer = f"{digest} \\boxed{{{prompt_tokens}}}\n{'' if _holds(text, settings.undecided) else settings.verdict}"
         return Generation(
             text="" if _holds(text, settings.mute) else answer,
@@ -90,6 +95,16 @@ class FakeEngine:
                 return
             certificate.touch()
         os._exit(1)
+
+
+def _open_journal(directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    return os.open(directory / f"{uuid.uuid4().hex}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def answers_made(journal: str | Path) -> list[str]:
+    """What every engine with this journal has answered, one entry an answer; the same answer made twice is there twice."""
+    return [line for file in Path(journal).iterdir() for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _holds(text: str, mark: str | None) -> bool:

@@ -1,12 +1,13 @@
-"""Runs a generation with fake engines on a running Ray, and dies where it is told to: what the chaos tests start and kill.
+"""Runs a generation on a running Ray, and dies where it is told to: what the chaos tests start and kill.
 
-`python -m tests.chaos.driver RUN_DIR RAY_ADDRESS [--reuse RECORDS] [--die driver|workers CALL STEP before|after]`: this process, or the
-first of Ray's that gets there, ends before or after its STEP-th CALL, which is one of dying.CALLS or `any` of them.
+`python -m tests.chaos.driver RUN_DIR RAY_ADDRESS [--rows N] [--vllm] [--reuse RECORDS] [--die driver|workers CALL STEP before|after]`: this
+process, or the first of Ray's that gets there, ends before or after its STEP-th CALL, which is one of dying.CALLS or `any` of them.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -20,23 +21,32 @@ from cgd_ray.rundir import RunDir
 from tests.chaos import dying
 from tests.fakes import FakeEngines
 
-LATENCY_S = 0.1
-NUM_ROWS = 160
+LATENCY_S = 0.05
+JOURNAL = "answers"
+"""In the run directory: what the fake engines have answered."""
+TINYMATH = Path("examples/tinymath/models").absolute()
 
 
-def make_config(root: Path, reuse: Sequence[str] = ()) -> Config:
-    """Small blocks, two engines a role, so that there is something to kill at any moment."""
-    placement = {"cpus_per_replica": 0.5, "requests_in_flight": 8, "min_replicas": 2, "max_replicas": 2}
-    role = {"model": "nobody/fake", "sampling": {"max_tokens": 24}, "placement": placement}
-    tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": role, "teacher": role}
+def make_config(root: Path, reuse: Sequence[str] = (), vllm: bool = False) -> Config:
+    """Small blocks and, but for vLLM, two engines a role, so that there is something to kill at any moment."""
+    replicas = 1 if vllm else 2
+    placement = {"cpus_per_replica": 0.5, "requests_in_flight": 8, "min_replicas": replicas, "max_replicas": replicas}
+
+    def role(name: str) -> dict[str, Any]:
+        fake = {"model": "nobody/fake"}
+        # float32, since in bfloat16 the size of the batch decides ties between two tokens
+        real = {"model": str(TINYMATH / name), "context_length": 1024, "engine": {"dtype": "float32"}}
+        return {**(real if vllm else fake), "sampling": {"max_tokens": 24}, "placement": placement}
+
+    tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": role("student"), "teacher": role("teacher")}
     return Config.model_validate({**tree, "generation": {"batch_size": 4, "rows_per_block": 8, "reuse": list(reuse)}})
 
 
-def prepare(config: Config, run: RunDir) -> None:
+def prepare(config: Config, run: RunDir, num_rows: int) -> None:
     """What a run writes before its first stage."""
     run.check(config)
     run.claim(config)
-    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(NUM_ROWS)]
+    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(num_rows)]
     write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
 
 
@@ -45,10 +55,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("address")
+    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--vllm", action="store_true")
     parser.add_argument("--reuse", nargs="*", default=[])
     parser.add_argument("--die", nargs=4, metavar=("WHERE", "CALL", "STEP", "MOMENT"))
     options = parser.parse_args()
-    config, run = make_config(options.root, options.reuse), RunDir(options.root)
+    config, run = make_config(options.root, options.reuse, options.vllm), RunDir(options.root)
     where, call, step, moment = options.die or ("nowhere", "any", "0", "never")
     certificate = options.root / "died" if where == "workers" else None
 
@@ -60,8 +72,9 @@ def main() -> None:
     ray.init(address=options.address, log_to_driver=False, runtime_env=hook)
     if where == "driver":
         arrange()
-    prepare(config, run)
-    generate(config, run, engine_factory=FakeEngines(latency_s=LATENCY_S))
+    prepare(config, run, options.rows)
+    engines = None if options.vllm else FakeEngines(latency_s=LATENCY_S, journal=str(run.root / JOURNAL))
+    generate(config, run, engine_factory=engines)
 
 
 if __name__ == "__main__":

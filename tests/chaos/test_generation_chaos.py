@@ -19,10 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.dataflow import PENDING_SUFFIX
+from cgd_ray.generation.backpressure import BLOCKS_PER_ACTOR
+from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS, PENDING_SUFFIX
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
-from tests.chaos.driver import NUM_ROWS
+from tests.chaos.driver import JOURNAL, make_config
+from tests.fakes import answers_made
 
+MANY = ("--rows", "400")
+"""Rows of a run that is killed: several times what is in flight at once."""
 MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for seed in range(10)]
 
 
@@ -55,11 +59,20 @@ def committed(run: RunDir) -> list[Path]:
     return [file for file in (run.generation_state / "ids").glob("*.parquet") if not file.name.endswith(PENDING_SUFFIX)]
 
 
+def read_records(run: RunDir) -> pa.Table:
+    return pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)]).sort_by("record_id")
+
+
 def assert_exactly_once(run: RunDir) -> None:
-    records = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
-    assert sorted(records["record_id"].to_pylist()) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
-    assert records["error"].null_count == NUM_ROWS
+    records = read_records(run)
+    assert records["record_id"].to_pylist() == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
+    assert records["error"].null_count == records.num_rows
     assert {path.name for path in run.records.glob("*.parquet")} == {path.name for path in manifest_parts(run.records)}
+
+
+def num_answers_made_again(run: RunDir) -> int:
+    made = answers_made(run.root / JOURNAL)
+    return len(made) - len(set(made))
 
 
 def assert_all_cpus_come_free(cluster: Any) -> None:
@@ -97,37 +110,57 @@ def kill_a_node(cluster: Any, rng: random.Random) -> None:
     cluster.add_node(num_cpus=2)
 
 
+def rows_held_by_an_actor() -> int:
+    """In its engine, before it, and after it until the slowest row of their call is finished: what is in flight there."""
+    config = make_config(Path())
+    batch, places = config.generation.batch_size, config.student.placement.requests_in_flight
+    return batch * (CALLS_PER_PLACE * places // batch + 1)
+
+
 @pytest.mark.parametrize("seed", MOMENTS)
-@pytest.mark.parametrize("kill", [kill_an_actor, kill_a_node])
+@pytest.mark.parametrize(
+    ("kill", "actors_hit"), [(kill_an_actor, ["teacher"]), (kill_a_node, ["student", "student", "teacher", "teacher"])]
+)
 def test_a_killed_actor_or_node_costs_no_record(
-    cluster: Any, kill: Callable[[Any, random.Random], None], seed: int, tmp_path: Path
+    cluster: Any, kill: Callable[[Any, random.Random], None], actors_hit: list[str], seed: int, tmp_path: Path
 ) -> None:
     rng, run = random.Random(seed), RunDir(tmp_path)
-    driver = start(run, cluster)
-    wait_for_parts(run, rng.randrange(10), driver)
+    driver = start(run, cluster, *MANY)
+    wait_for_parts(run, rng.randrange(30), driver)
     kill(cluster, rng)
     assert driver.wait(timeout=180) == 0
     assert_exactly_once(run)
+    # a teacher has given a row two answers at most, a student one
+    assert num_answers_made_again(run) <= sum({"student": 1, "teacher": 2}[role] * rows_held_by_an_actor() for role in actors_hit)
     assert_all_cpus_come_free(cluster)
 
 
 @pytest.mark.parametrize("seed", MOMENTS)
 def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, tmp_path: Path) -> None:
     rng, run = random.Random(seed), RunDir(tmp_path)
-    driver = start(run, cluster)
-    wait_for_parts(run, rng.randrange(1, 12), driver)
+    driver = start(run, cluster, *MANY)
+    wait_for_parts(run, rng.randrange(1, 30), driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     finished = sum(pq.read_metadata(file).num_rows for file in committed(run))
     kept = {part: part.stat().st_mtime_ns for part in run.records.glob("*.parquet")}
-    assert start(run, cluster).wait(timeout=180) == 0
+    assert start(run, cluster, *MANY).wait(timeout=180) == 0
     assert_exactly_once(run)
     manifest = read_manifest(run.records)
     assert manifest is not None
     assert manifest["resumed"] >= finished
     again = {part: part.stat().st_mtime_ns for part in run.records.glob("*.parquet")}
-    assert len(kept.items() & again.items()) >= len(kept) - 2  # two writers: at most so many parts were being written
+    assert len(kept.items() & again.items()) >= len(kept) - NUM_WRITERS  # at most so many parts were being written
+    assert num_answers_made_again(run) <= most_answers_in_flight()
     assert_all_cpus_come_free(cluster)
+
+
+def most_answers_in_flight() -> int:
+    """Of rows that no part holds yet: one each with the students and on the way to the teachers, three from there on."""
+    generation, held = make_config(Path()).generation, rows_held_by_an_actor()
+    waiting = BLOCKS_PER_ACTOR * generation.batch_size
+    in_parts = (NUM_WRITERS + 1) * (generation.rows_per_block + generation.batch_size)  # being written, and gathered for the next
+    return 2 * (held + waiting) + 3 * (2 * held + in_parts)
 
 
 STEPS = [(step, moment) for step in range(1, 81) for moment in ("before", "after")]
@@ -177,4 +210,49 @@ def test_a_driver_that_ends_while_it_takes_over_columns_makes_no_row_twice(clust
     assert_exactly_once(run)
     manifest = read_manifest(run.records)
     assert manifest is not None
-    assert manifest["reused"]["attempt"]["rows"] == NUM_ROWS
+    assert manifest["reused"]["attempt"]["rows"] == pq.read_metadata(run.work_list).num_rows
+
+
+VLLM = ("--vllm", "--rows", "96")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """What vLLM's engines make, greedily, when nothing happens to them."""
+    run = RunDir(tmp_path_factory.mktemp("undisturbed"))
+    assert start(run, cluster, *VLLM).wait(timeout=300) == 0
+    return read_records(run).select(WHAT_IS_MADE)
+
+
+WHAT_IS_MADE = ["record_id", "attempt", "critique", "refinement", "verdict", "attempt_tokens", "critique_tokens", "refinement_tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [kill_an_actor, kill_a_node])
+def test_a_killed_actor_or_node_with_vllm_in_it_changes_no_record(
+    cluster: Any, undisturbed: pa.Table, kill: Callable[[Any, random.Random], None], tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    driver = start(run, cluster, *VLLM)
+    wait_for_parts(run, 3, driver)
+    kill(cluster, random.Random(0))
+    assert driver.wait(timeout=300) == 0
+    assert_exactly_once(run)
+    assert read_records(run).select(WHAT_IS_MADE).equals(undisturbed)
+    assert_all_cpus_come_free(cluster)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_of_vllm_engines_goes_on_to_the_same_records(cluster: Any, undisturbed: pa.Table, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    driver = start(run, cluster, *VLLM)
+    wait_for_parts(run, 3, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert start(run, cluster, *VLLM).wait(timeout=300) == 0
+    assert_exactly_once(run)
+    assert read_records(run).select(WHAT_IS_MADE).equals(undisturbed)
+    manifest = read_manifest(run.records)
+    assert manifest is not None
+    assert 0 < manifest["resumed"] < 96
+    assert_all_cpus_come_free(cluster)

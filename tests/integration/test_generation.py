@@ -14,6 +14,8 @@ import pytest
 
 from cgd_ray.chat import Chat
 from cgd_ray.config import Config
+from cgd_ray.generation.backpressure import BLOCKS_PER_ACTOR
+from cgd_ray.generation.dataflow import CALLS_PER_PLACE
 from cgd_ray.generation.pipeline import generate, run_attempts
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.prompts import Prompts
@@ -123,6 +125,25 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
     assert manifest["resumed"] > 0
     again = {file.name: file.stat().st_mtime_ns for file in run.records.glob("*.parquet")}
     assert len(kept.items() & again.items()) >= len(kept) - 1  # at most the part that was being written is made again
+
+
+def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local: Any) -> None:
+    run, config, go = RunDir(tmp_path), make_config(tmp_path), tmp_path / "go"
+    write_problems(run, [f"What is {n} + 1?" for n in range(1_000)])
+    told: list[int] = []
+
+    def let_the_teacher_go_when_the_student_waits(counts: dict[str, int]) -> None:
+        told.append(counts["attempts"])
+        if not go.exists() and told.count(max(told)) > 8 and max(told) > 0:
+            (tmp_path / "ahead").write_text(str(max(told)))
+            go.touch()
+
+    generate(config, run, let_the_teacher_go_when_the_student_waits, FakeEngines(held="Attempt:", until=str(go)))
+    batch, places = config.generation.batch_size, config.teacher.placement.requests_in_flight
+    held = batch * (CALLS_PER_PLACE * places // batch + 1)
+    # what the teacher holds, what waits for it, and what the student had in hand when that was enough
+    assert int((tmp_path / "ahead").read_text()) <= held + BLOCKS_PER_ACTOR * batch + held < 400
+    assert_exactly_once(run)
 
 
 def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, ray_local: Any) -> None:
