@@ -32,7 +32,8 @@ class StayClose(BackpressurePolicy):
     def _is_supplied(self, op: PhysicalOperator) -> bool:
         if not isinstance(op, ActorPoolMapOperator):
             return False
-        waiting: int = self._topology[op].total_enqueued_input_blocks()
+        # not those inside the operator: it keeps empty blocks, which a drained stage gives, until a full one comes
+        waiting: int = sum(queue.num_blocks for queue in self._topology[op].input_queues)
         most_actors: int = sum(pool.max_size() for pool in op.get_autoscaling_actor_pools())
         return waiting >= BLOCKS_PER_ACTOR * most_actors
 

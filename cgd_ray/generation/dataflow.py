@@ -7,6 +7,7 @@ vectorised step, instead of by Ray's filter actors, which would want a CPU and a
 
 import logging
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ from cgd_ray.config import PlacementConfig
 from cgd_ray.generation.backpressure import POLICIES
 from cgd_ray.generation.groups import EngineGroups
 from cgd_ray.generation.stages import EngineStage, StageSpec
-from cgd_ray.rundir import atomic_write
 
 ID_COLUMN = "record_id"
 IDS = "ids"
 """Directory, in an unfinished run's state, of the ids of each part; a part's name begins with that of its ids' file without suffix."""
 PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being written
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
+NUM_READERS = 2
+"""Processes that read the work list, without CPUs either; each waits with its next block until it is wanted."""
 NUM_WRITERS = 2
 """Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written."""
 ROWS_AT_ONCE = 2**13
@@ -77,34 +79,41 @@ class Dataflow:
         for directory in (self.output, self.checkpoint):
             directory.mkdir(parents=True, exist_ok=True)
         self._drop_uncommitted()
-        remaining = self.state / "remaining.parquet"
-        num_rows = self._write_remaining(remaining)
-        if not num_rows:
+        remaining = self.state / "remaining"
+        files = self._write_remaining(remaining)
+        if not files:
             return
         with _data_context(self.checkpoint), ExitStack() as groups:
-            num_blocks = math.ceil(num_rows / self.batch_size)
-            dataset = ray.data.read_parquet(str(remaining), override_num_blocks=num_blocks, num_cpus=0)
+            # Ray cuts each file into equally many blocks, and a block is what an actor is called with
+            num_blocks = len(files) * math.ceil(pq.read_metadata(files[0]).num_rows / self.batch_size)
+            paths = [str(file) for file in files]
+            dataset = ray.data.read_parquet(paths, override_num_blocks=num_blocks, num_cpus=0, concurrency=min(NUM_READERS, len(files)))
             for stage, spec in stages:
                 pool = _pool(spec.role.placement, self.batch_size, groups)
                 dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **pool)
             dataset.write_parquet(
                 str(self.output), min_rows_per_file=self.rows_per_file, concurrency=NUM_WRITERS, ray_remote_args={"num_cpus": 0}
             )
-        remaining.unlink()
+        shutil.rmtree(remaining)
 
     def _committed(self) -> list[Path]:
         return [file for file in sorted(self.checkpoint.glob("*.parquet")) if not file.name.endswith(PENDING_SUFFIX)]
 
-    def _write_remaining(self, path: Path) -> int:
-        """Write the rows that are still to be made and return their number, with a part of the work list in memory at a time."""
-        finished, num_rows = self.finished_ids(), 0
-        work = pq.ParquetFile(self.work_list if self.prefilled is None else self.prefilled)
-        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, work.schema_arrow) as writer:
-            for batch in row_batches(work):
-                left = batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished)))
-                writer.write_table(pa.Table.from_batches([left]))  # a row group; write_batch would keep rows until it has a million
-                num_rows += left.num_rows
-        return num_rows
+    def _write_remaining(self, directory: Path) -> list[Path]:
+        """Write the rows that are still to be made in files of the same size, but for the last, with a few of them in memory at a time."""
+        shutil.rmtree(directory, ignore_errors=True)
+        finished, work = self.finished_ids(), pq.ParquetFile(self.work_list if self.prefilled is None else self.prefilled)
+        num_rows = work.metadata.num_rows - len(finished)
+        if not num_rows:
+            return []
+        rows_per_file = math.ceil(num_rows / math.ceil(num_rows / ROWS_AT_ONCE))
+        left = (batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished))) for batch in row_batches(work))
+        directory.mkdir()
+        files: list[Path] = []
+        for table in _tables(left, work.schema_arrow, rows_per_file):
+            files.append(directory / f"{len(files):06}.parquet")
+            pq.write_table(table, files[-1])
+        return files
 
     def _drop_uncommitted(self) -> None:
         """Remove the parts that a killed run began and did not commit, or was writing again over what it had committed."""
@@ -115,6 +124,18 @@ class Dataflow:
             for part in self.output.glob(f"{name}*.parquet"):
                 part.unlink()
             pending.unlink()
+
+
+def _tables(batches: "Iterator[pa.RecordBatch]", schema: pa.Schema, num_rows: int) -> Iterator[pa.Table]:
+    """The batches' rows, so many in a table, and the rest in the last."""
+    waiting = schema.empty_table()
+    for batch in batches:
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while waiting.num_rows >= num_rows:
+            yield waiting.slice(0, num_rows)
+            waiting = waiting.slice(num_rows)
+    if waiting.num_rows:
+        yield waiting
 
 
 def row_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
@@ -136,7 +157,7 @@ def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dic
     """The arguments of map_batches that make one role's actor pool; placement groups of its actors go when `groups` is closed."""
     calls = math.ceil(CALLS_PER_PLACE * placement.requests_in_flight / batch_size) + 1
     arguments: dict[str, Any] = {
-        "batch_size": batch_size,
+        "batch_size": None,  # a block; with a number Ray waits for so many rows and then may call with almost twice as many
         "batch_format": "pyarrow",
         "compute": ActorPoolStrategy(
             min_size=placement.min_replicas,

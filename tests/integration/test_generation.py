@@ -21,6 +21,7 @@ from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.prompts import Prompts
 from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
+from cgd_ray.stopping import EXIT_STOPPED
 from tests.bare_vllm import bare_vllm
 from tests.fakes import FakeEngines
 from tests.poison import odd_questions, over_long_questions, question_of
@@ -200,7 +201,7 @@ def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp
         time.sleep(0.02)
     driver.send_signal(signal.SIGTERM)
     started = time.monotonic()
-    assert driver.wait(timeout=60) != 0
+    assert driver.wait(timeout=60) not in (0, EXIT_STOPPED)  # it ends by itself, before its time is up
     assert time.monotonic() - started < 30
     finished = sum(pq.read_metadata(part).num_rows for part in run.records.glob("*.parquet"))
     assert 0 < finished < 400

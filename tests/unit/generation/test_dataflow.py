@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.dataflow import ID_COLUMN, PENDING_SUFFIX, Dataflow
+from cgd_ray.generation.dataflow import ID_COLUMN, PENDING_SUFFIX, ROWS_AT_ONCE, Dataflow
 from cgd_ray.generation.pipeline import _count
+from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA
 
 
@@ -28,8 +29,17 @@ def test_rows_that_are_committed_are_left_out_and_pending_ones_are_not(tmp_path:
     pq.write_table(pa.table({ID_COLUMN: ["b", "e"]}), flow.checkpoint / "0.parquet")
     pq.write_table(pa.table({ID_COLUMN: ["c"]}), flow.checkpoint / f"1{PENDING_SUFFIX}")
     assert flow.num_finished() == 2
-    assert flow._write_remaining(tmp_path / "remaining.parquet") == 5
-    assert pq.read_table(tmp_path / "remaining.parquet").equals(make_work(list("acdfg")))
+    (file,) = flow._write_remaining(tmp_path / "remaining")
+    assert pq.read_table(file).equals(make_work(list("acdfg")))
+
+
+def test_a_long_work_list_is_cut_into_files_of_the_same_size(tmp_path: Path) -> None:
+    flow = Dataflow(work_list=tmp_path / "work.parquet", output=tmp_path / "out", state=tmp_path / "state", batch_size=1, rows_per_file=1)
+    ids = [f"{number:06}" for number in range(2 * ROWS_AT_ONCE + 1)]
+    write_work_list(make_work(ids), flow.work_list)
+    files = flow._write_remaining(tmp_path / "remaining")
+    assert [pq.read_metadata(file).num_rows for file in files] == [5462, 5462, 5461]
+    assert sorted(pa.concat_tables(map(pq.read_table, files))[ID_COLUMN].to_pylist()) == ids
 
 
 def test_a_part_that_was_being_written_again_after_its_commit_is_made_anew(tmp_path: Path) -> None:
