@@ -64,7 +64,7 @@ class EngineStage(ABC):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._in_flight = None if spec.in_flight is None else InFlight(spec.in_flight, _actor_id())
+        self._in_flight = None if spec.in_flight is None else _in_flight(spec.in_flight)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         self.engine = spec.engine_factory(spec.role)
         self._places = Places(spec.role.placement.requests_in_flight)
@@ -243,11 +243,18 @@ def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> 
     return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}{repetition}")[:8], 16) >> 1
 
 
-def _actor_id() -> str:
-    """Of this process; Ray starts a dead actor again under the same one."""
+def _in_flight(directory: Path) -> InFlight:
+    """Of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
     import ray
 
     if not ray.is_initialized():  # asking would start Ray
-        return "no-actor"
-    name: str = ray.get_runtime_context().get_actor_id() or "no-actor"
-    return name
+        return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
+    context = ray.get_runtime_context()
+    return InFlight(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
+
+
+def _is_alive(node_id: str) -> bool:
+    """Whether Ray has not lost a node; it starts a lost node's actors elsewhere only when it has noticed."""
+    import ray
+
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
