@@ -8,6 +8,9 @@ an `error`, and the others go on.
 """
 
 import asyncio
+import logging
+import textwrap
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,6 +33,9 @@ from cgd_ray.prompts import Message, Prompts
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of, short_hash
 
 Row = dict[str, Any]
+MAX_QUOTED = 300  # characters of an unexpected exception
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,7 @@ class EngineStage(ABC):
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         self.engine = spec.engine_factory(spec.role)
         self._places = Places(spec.role.placement.requests_in_flight)
+        self._logged: set[type[Exception]] = set()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
@@ -105,6 +112,10 @@ class EngineStage(ABC):
                     except RunEndedError as error:  # no row's fault
                         end_run(self._spec.stop_flag, error)
                         return None
+                    except OSError:  # a full disk and the like: no row's fault, and the same command goes on when it is mended
+                        raise
+                    except Exception as error:  # one row's fault as far as anyone knows
+                        return self._failed(row, stage, self._unexpected(error))
         return row
 
     def _turns(self) -> Sequence[Stage]:
@@ -117,6 +128,13 @@ class EngineStage(ABC):
     def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
         self._meter.fail(reason)
         return {**row, "error": f"{stage}: {reason}"}
+
+    def _unexpected(self, error: Exception) -> str:
+        """An exception's type and message in one line; where it came from is logged for the first of its type."""
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            logger.error("a row failed unexpectedly; others that fail with %s are not logged", type(error).__name__, exc_info=error)
+        return textwrap.shorten("".join(traceback.format_exception_only(error)), MAX_QUOTED, placeholder=" ...")
 
     async def _turn(self, row: Row, stage: Stage) -> Row:
         return await self._asked(row, stage, turn_seed(self._spec.role.sampling.seed, row["record_id"], stage))
