@@ -49,7 +49,8 @@ class Engine(Protocol):
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn.
 
-        Raises RequestError when this request cannot be served, whatever its messages hold, RunEndedError when none can.
+        Raises RequestError when this request cannot be served, whatever its messages hold, RunEndedError when none can. An OSError ends
+        the run too; anything else is taken for this request's fault.
         """
         ...
 

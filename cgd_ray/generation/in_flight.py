@@ -3,14 +3,15 @@
 Each actor appends to a journal of its own what enters and leaves its engine. Ray starts a dead actor again under the same id; the new one
 finds what its former life held and adds a death to each of those rows. A row with deaths is let in with fewer others and, before it is
 given up, alone, so that the last death can be no other row's doing. Deaths outlive the driver; journals of a killed driver's actors are
-not deaths. One `write` a line into the page cache survives the process, which is the fault meant here.
-How to use: `flight = InFlight(directory, actor_id); with flight.entered(record_id): ...`.
+not deaths, and neither is the loss of a node with its engines, so a journal names its node. One `write` a line into the page cache
+survives the process, which is the fault meant here.
+How to use: `flight = InFlight(directory, actor_id, node_id, is_alive); with flight.entered(record_id): ...`.
 """
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,16 +22,21 @@ COMPANY_AFTER_ONE_DEATH = 8  # rows that may share an engine with a row that has
 
 
 class InFlight:
-    """One actor's view of the deaths of all actors of a run."""
+    """One actor's view of the deaths of all actors of a run.
 
-    def __init__(self, directory: Path, actor_id: str) -> None:
+    `is_alive` tells of a node whether it is still there. It is asked when the actor has died before; the former life may have been on
+    another node.
+    """
+
+    def __init__(self, directory: Path, actor_id: str, node_id: str, is_alive: Callable[[str], bool]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._deaths_file = directory / "deaths.txt"
         self._read_bytes = 0
         self._deaths: Counter[str] = Counter()
         journal = directory / f"{actor_id}.txt"
-        self._bury(journal)
+        self._bury(journal, is_alive)
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(self._journal, f"{node_id}\n".encode())
 
     @contextmanager
     def entered(self, record_id: str) -> Iterator[None]:
@@ -56,14 +62,19 @@ class InFlight:
             return 1
         return capacity if deaths >= MOST_DEATHS - 1 else -(-capacity // COMPANY_AFTER_ONE_DEATH)
 
-    def _bury(self, journal: Path) -> None:
-        """Add a death to each row that the former life of this actor held."""
-        if not journal.exists():
+    def _bury(self, journal: Path, is_alive: Callable[[str], bool]) -> None:
+        """Add a death to each row that the former life of this actor held, unless its node was lost, which is no row's doing."""
+        lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+        if not lines:
             return
+        node_id, *moves = lines
         inside: Counter[str] = Counter()
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            inside[line[1:]] += 1 if line[0] == "+" else -1
+        for move in moves:
+            inside[move[1:]] += 1 if move[0] == "+" else -1
         held = [record_id for record_id, count in inside.items() if count > 0]
+        if not is_alive(node_id):
+            logger.warning("node %s was lost with an engine and %d rows in it", node_id, len(held))
+            return
         logger.warning("an engine died with %d rows in it", len(held))
         descriptor = os.open(self._deaths_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(descriptor, "".join(f"{record_id}\n" for record_id in held).encode())

@@ -24,6 +24,7 @@ from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, row_b
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
+from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.prompts import Prompts, load_prompts
@@ -175,12 +176,13 @@ def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], Role
 def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
     ids, expected = _IdSet(), _IdSet()
-    errors: Counter[str] = Counter()
+    errors = ReasonCounts()
     tokens: dict[Stage, Counter[str]] = {stage: Counter() for stage in stages}
     columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
     for rows in _batches(parts, columns):
         ids.add(rows[ID_COLUMN])
-        errors.update(rows["error"].drop_null().to_pylist())
+        for reason in rows["error"].drop_null().to_pylist():
+            errors.add(reason)
         for stage, counts in tokens.items():
             counts.update({kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
     for rows in row_batches(pq.ParquetFile(work_list), [ID_COLUMN]):
@@ -192,7 +194,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
             "writes there, or files were added or removed; choose another run_dir"
         )
     made = {stage: {kind: counts[kind] for kind in TOKEN_KINDS} for stage, counts in tokens.items()}
-    return {"rows": ids.count, "failed": errors.total(), "errors": dict(errors.most_common(20)), "tokens": made}
+    return {"rows": ids.count, "failed": errors.total(), "errors": errors.most_common(), "tokens": made}
 
 
 @dataclass
@@ -246,6 +248,6 @@ def _check_failures(manifest: Mapping[str, Any], max_failed_fraction: float, rec
         reason, count = next(iter(manifest["errors"].items()))
         share = f"{failed} of {rows} rows failed: {failed / rows:.1%}, generation.max_failed_fraction is {max_failed_fraction:.1%}"
         raise ValueError(
-            f"{share}. Most often ({count} times): {reason}. All rows are kept in {records}; mend the cause and choose another run_dir, "
-            "or raise the limit"
+            f"{share}. Most often ({count} times, numbers aside): {reason}. All rows are kept in {records}; mend the cause and choose "
+            "another run_dir, or raise the limit"
         )

@@ -4,7 +4,6 @@ A count is for the eye: a row that is retried after a fault counts twice; the ma
 counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows.
 """
 
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -18,6 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cgd_ray.generation.engine import Generation
+from cgd_ray.generation.reasons import kind_of
 from cgd_ray.rundir import read_json, write_json
 
 ProgressFn = Callable[[dict[str, int]], None]
@@ -27,7 +27,7 @@ LEDGER_INTERVAL_S = 5.0
 COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements", "direct": "direct answers"}
 """Stage -> the name under which its finished rows are counted."""
 FAILED_BECAUSE = "failed: "
-"""Prefix of the counts of failed rows by reason, in which numbers are written as N."""
+"""Prefix of the counts of failed rows by kind of reason."""
 ENGINE_MS = "_engine_ms"
 """Suffix of the counts of how long a role's engines have existed."""
 
@@ -77,7 +77,7 @@ class Meter:
 
     def fail(self, reason: str) -> None:
         """Count a row that cannot be processed."""
-        self._counts.update({"failed": 1, FAILED_BECAUSE + re.sub(r"\d[\d,.]*", "N", reason)[:120]: 1})
+        self._counts.update({"failed": 1, FAILED_BECAUSE + kind_of(reason)[:120]: 1})
         if self._metrics is not None:
             self._metrics.failed()
         self._flush_now_and_then()

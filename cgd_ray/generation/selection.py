@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import SelectionConfig
 from cgd_ray.generation.finished import record_parts
 from cgd_ray.generation.leakage import LEAKS, find_leaks
+from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.grading import Grader
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES
@@ -112,7 +113,7 @@ class Counts:
     def __init__(self) -> None:
         self.written = self.failed = self.kept = 0
         self.dropped: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
+        self.errors = ReasonCounts()
         self.verdicts = Counter({"right": 0, "wrong": 0, "missing": 0})
         self.repair = Counter({f"{before}_to_{after}": 0 for before in ("wrong", "right") for after in ("right", "wrong")})
         self.leakage = Counter(dict.fromkeys(LEAKS, 0))
@@ -126,7 +127,7 @@ class Counts:
         self.written += 1
         if row["error"] is not None:
             self.failed += 1
-            self.errors[row["error"]] += 1
+            self.errors.add(row["error"])
             return
         self.verdicts[row["verdict"] or "missing"] += 1
         self.leakage.update(row["leaks"])
@@ -145,7 +146,7 @@ class Counts:
             "failed": self.failed,
             "kept": self.kept,
             "dropped": dict(self.dropped),
-            "errors": dict(self.errors.most_common(20)),
+            "errors": self.errors.most_common(),
             "verdicts": dict(self.verdicts),
             "repair": dict(self.repair),
             "leakage": dict(self.leakage),

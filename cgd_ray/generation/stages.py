@@ -8,6 +8,9 @@ an `error`, and the others go on.
 """
 
 import asyncio
+import logging
+import textwrap
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,6 +33,9 @@ from cgd_ray.prompts import Message, Prompts
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of, short_hash
 
 Row = dict[str, Any]
+MAX_QUOTED = 300  # characters of an unexpected exception
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +70,11 @@ class EngineStage(ABC):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._in_flight = None if spec.in_flight is None else InFlight(spec.in_flight, _actor_id())
+        self._in_flight = None if spec.in_flight is None else _in_flight(spec.in_flight)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         self.engine = spec.engine_factory(spec.role)
         self._places = Places(spec.role.placement.requests_in_flight)
+        self._logged: set[type[Exception]] = set()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
@@ -105,6 +112,10 @@ class EngineStage(ABC):
                     except RunEndedError as error:  # no row's fault
                         end_run(self._spec.stop_flag, error)
                         return None
+                    except OSError:  # a full disk and the like: no row's fault, and the same command goes on when it is mended
+                        raise
+                    except Exception as error:  # one row's fault as far as anyone knows
+                        return self._failed(row, stage, self._unexpected(error))
         return row
 
     def _turns(self) -> Sequence[Stage]:
@@ -117,6 +128,13 @@ class EngineStage(ABC):
     def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
         self._meter.fail(reason)
         return {**row, "error": f"{stage}: {reason}"}
+
+    def _unexpected(self, error: Exception) -> str:
+        """An exception's type and message in one line; where it came from is logged for the first of its type."""
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            logger.error("a row failed unexpectedly; others that fail with %s are not logged", type(error).__name__, exc_info=error)
+        return textwrap.shorten("".join(traceback.format_exception_only(error)), MAX_QUOTED, placeholder=" ...")
 
     async def _turn(self, row: Row, stage: Stage) -> Row:
         return await self._asked(row, stage, turn_seed(self._spec.role.sampling.seed, row["record_id"], stage))
@@ -243,11 +261,18 @@ def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> 
     return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}{repetition}")[:8], 16) >> 1
 
 
-def _actor_id() -> str:
-    """Of this process; Ray starts a dead actor again under the same one."""
+def _in_flight(directory: Path) -> InFlight:
+    """Of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
     import ray
 
     if not ray.is_initialized():  # asking would start Ray
-        return "no-actor"
-    name: str = ray.get_runtime_context().get_actor_id() or "no-actor"
-    return name
+        return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
+    context = ray.get_runtime_context()
+    return InFlight(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
+
+
+def _is_alive(node_id: str) -> bool:
+    """Whether Ray has not lost a node; it starts a lost node's actors elsewhere only when it has noticed."""
+    import ray
+
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())

@@ -65,33 +65,17 @@ class VllmEngine:
         self._role = role
         self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
         self._engine = _start_engine(role)
-        self._adapter = None if role.adapter is None else _adapter_request(role.adapter)
-        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
-        self._running: dict[str, _Request] = {}
-        self._num_requests = 0
-        self._stepped = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
-        self._thread.start()
-        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
+        self._thread = EngineThread(self._engine, role)
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
         input_ids = encode_prompt(self.chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Generation] = loop.create_future()
-        params = self.sampling_params(sampling, budget, seed)
-        self._inbox.put(_Request(input_ids=input_ids, params=params, loop=loop, future=future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._inbox.put(future)
-            raise
+        return await self._thread.generate(input_ids, self.sampling_params(sampling, budget, seed))
 
     def close(self) -> None:
         """Stop the thread and free the engine's memory."""
-        self._inbox.put(None)
-        self._thread.join()
+        self._thread.close()
         self._engine.engine_core.shutdown()
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
@@ -108,6 +92,37 @@ class VllmEngine:
             stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+class EngineThread:
+    """Steps an engine while it has requests, and ends the process when a step fails or does not return."""
+
+    def __init__(self, engine: "LLMEngine", role: RoleConfig) -> None:
+        self._engine, self._role = engine, role
+        self._adapter = None if role.adapter is None else _adapter_request(role.adapter)
+        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
+        self._running: dict[str, _Request] = {}
+        self._num_requests = 0
+        self._stepped = time.monotonic()  # or was without requests, which is no stall
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self._thread.start()
+        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
+
+    async def generate(self, input_ids: list[int], params: "SamplingParams") -> Generation:
+        """What the engine makes of a prompt. Raises RequestError when the engine refuses it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Generation] = loop.create_future()
+        self._inbox.put(_Request(input_ids=input_ids, params=params, loop=loop, future=future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._inbox.put(future)
+            raise
+
+    def close(self) -> None:
+        """Stop stepping."""
+        self._inbox.put(None)
+        self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -130,10 +145,13 @@ class VllmEngine:
     def _take_requests(self) -> bool:
         """Move what has arrived into the engine, waiting when there is nothing else to do; False when the engine is closed."""
         while True:
+            is_idle = not self._engine.has_unfinished_requests()
             try:
-                message = self._inbox.get(block=not self._engine.has_unfinished_requests())
+                message = self._inbox.get(block=is_idle)
             except queue.Empty:
                 return True
+            if is_idle:
+                self._stepped = time.monotonic()  # before the watch sees a request
             if message is None:
                 return False
             if isinstance(message, _Request):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.generation.dataflow import ID_COLUMN, PENDING_SUFFIX, ROWS_AT_ONCE, Dataflow
-from cgd_ray.generation.pipeline import _count
+from cgd_ray.generation.pipeline import _check_failures, _count
 from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA
 
@@ -54,6 +54,17 @@ def test_a_part_that_was_being_written_again_after_its_commit_is_made_anew(tmp_p
     flow._drop_uncommitted()
     assert flow.finished_ids().to_pylist() == ["0"]
     assert [path.name for path in flow.output.iterdir()] == ["0-0.parquet"]
+
+
+def test_failures_that_differ_in_their_numbers_are_counted_together_and_told_by_one_of_them(tmp_path: Path) -> None:
+    pq.write_table(make_work(list("abcd")), tmp_path / "work.parquet")
+    refused, no_room = "attempt: refused", "attempt: prompt of {} tokens leaves no room in context_length 1,024; raise it"
+    errors = {"a": refused, "b": no_room.format("1,234"), "c": no_room.format("2,000"), "d": no_room.format("31,555")}
+    parts = [write_part(tmp_path / f"{name}.parquet", [name], error=error) for name, error in errors.items()]
+    counts = _count(parts, tmp_path / "work.parquet", [])
+    assert list(counts["errors"].items()) == [(no_room.format("1,234"), 3), (refused, 1)]
+    with pytest.raises(ValueError, match=r"Most often \(3 times, numbers aside\): attempt: prompt of 1,234 tokens leaves no room in"):
+        _check_failures(counts, 0.5, tmp_path)
 
 
 def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Path) -> None:

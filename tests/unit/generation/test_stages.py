@@ -1,8 +1,10 @@
 """The stages with a fake engine: rows run together, fail alone, and come back with the record's columns."""
 
 import asyncio
+import errno
 import pickle
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
 from cgd_ray.generation.engine import Generation, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
-from cgd_ray.prompts import Prompts
+from cgd_ray.prompts import Message, Prompts
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
 from tests.fakes import FakeEngine, FakeEngines, fake_digest
 
@@ -116,16 +118,44 @@ def test_a_long_answer_does_not_hold_up_other_rows() -> None:
     assert time.monotonic() - started < 64 * 0.05 / 4
 
 
-def test_an_engine_error_is_not_taken_for_a_rows_failure() -> None:
-    class Broken(FakeEngine):
-        async def generate(self, *args: Any, **kwargs: Any) -> Any:
-            raise RuntimeError("the engine is broken")
+def stage_that_fails(error: BaseException, mark: str = "") -> AttemptStage:
+    """A stage whose engine raises for questions that hold `mark` and answers all others."""
+
+    class Failing(FakeEngine):
+        async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+            if any(mark in message.content for message in messages):
+                raise error
+            return await super().generate(messages, sampling, seed)
 
     spec = make_spec()
     stage = AttemptStage(spec)
-    stage.engine = Broken(FakeEngines(), spec.role)
-    with pytest.raises(RuntimeError, match="the engine is broken"):
-        run(stage, make_work(1))
+    stage.engine = Failing(FakeEngines(), spec.role)
+    return stage
+
+
+def test_a_row_whose_engine_call_fails_unexpectedly_says_why_and_the_others_succeed() -> None:
+    rows = run(stage_that_fails(KeyError("token"), mark="What is 1 + 1?"), make_work(3)).to_pylist()
+    assert [row["error"] for row in rows] == [None, "attempt: KeyError: 'token'", None]
+    assert [row["attempt"] is None for row in rows] == [False, True, False]
+
+
+def test_a_long_unexpected_error_becomes_one_short_line() -> None:
+    row = run(stage_that_fails(RuntimeError("two\nlines" + " of many words" * 1_000)), make_work(1)).to_pylist()[0]
+    assert row["error"].startswith("attempt: RuntimeError: two lines of many words")
+    assert len(row["error"]) < 320
+
+
+def test_where_an_unexpected_error_came_from_is_logged_once_for_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    run(stage_that_fails(KeyError("token")), make_work(5))
+    (record,) = (record for record in caplog.records if record.name == "cgd_ray.generation.stages")
+    assert "in generate" in caplog.text
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), asyncio.CancelledError()])
+def test_a_full_disk_and_a_cancellation_are_not_taken_for_a_rows_failure(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run(stage_that_fails(error, mark="What is 1 + 1?"), make_work(3))
 
 
 def test_seeds_differ_by_record_and_stage_and_stay_the_same() -> None:
