@@ -207,7 +207,8 @@ def _is_asked_for(node: Node, demand: _Demand) -> bool:
         return False
     if not demand.label_selector:
         return True
-    from ray._raylet import node_labels_match_selector  # Ray Serve asks it the same way; needs no cluster
+    # Ray Serve asks it the same way; it needs no cluster, and is left out of the types
+    from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
 
     return bool(node_labels_match_selector(dict(node.labels), dict(demand.label_selector)))
 
