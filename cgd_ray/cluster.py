@@ -6,9 +6,9 @@ How to use: `with connected(config.cluster): ...`.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cgd_ray.config import ClusterConfig
 
@@ -19,12 +19,30 @@ def starts_here(cluster: ClusterConfig) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a cluster has, as {"CPU": 16.0, "GPU": 2.0, ...}."""
+class Node:
+    """A live node of a cluster."""
 
-    present: Mapping[str, float]
-    most: Mapping[str, float]
-    """What its autoscaler may bring it to; the same where there is none."""
+    resources: Mapping[str, float]
+    """All that it has, in use or not, as {"CPU": 16.0, "GPU": 2.0, "accelerator_type:H100": 1.0, ...}."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """As {"ray.io/market-type": "spot", ...}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a cluster has."""
+
+    nodes: Sequence[Node]
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """What its autoscaler may bring all nodes together to; empty where there is none."""
+
+    def present(self, kind: str) -> float:
+        """How much of a resource all nodes have together."""
+        return sum(node.resources.get(kind, 0) for node in self.nodes)
+
+    def most(self, kind: str) -> float:
+        """How much of it they may come to have."""
+        return max(self.present(kind), self.limits.get(kind, 0))
 
 
 @contextmanager
@@ -45,10 +63,9 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
             f"cluster.address {address} cannot be reached ({str(error).splitlines()[0]}); start Ray there or set it to null"
         ) from None
     try:
-        present = ray.cluster_resources()
+        nodes = [Node(resources=node["Resources"], labels=node["Labels"]) for node in ray.nodes() if node["Alive"]]
         # the autoscaler tells its limits here alone; Ray Train asks it the same way
-        limits = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-        yield Resources(present=present, most={name: max(present.get(name, 0), limits.get(name, 0)) for name in {*present, *limits}})
+        yield Resources(nodes=nodes, limits=ray._private.state.state.get_max_resources_from_cluster_config() or {})
     finally:
         ray.shutdown()
 

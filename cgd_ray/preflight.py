@@ -5,8 +5,9 @@ Each refusal is a ValueError of one line that names the setting, what it is, wha
 
 import json
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +15,14 @@ import pyarrow as pa
 
 from cgd_ray.adapters import check_fits, read_adapter
 from cgd_ray.chat import Chat
-from cgd_ray.cluster import Resources
+from cgd_ray.cluster import Node, Resources
 from cgd_ray.config import Config, PlacementConfig, RoleConfig, TrainingConfig
 from cgd_ray.prompts import Message, load_prompts
 from cgd_ray.training.extras import check_installed
 
 PHASES = ("generate", "train", "live", "evaluate")
+SMALLEST_SHARE = 1e-4  # of a resource, the unit in which Ray counts: 0.3 CPUs hold three times 0.1, which floats deny
+MOST_KINDS_SHOWN = 5  # of nodes, in a message
 
 
 def check_models(config: Config, problems: pa.Table) -> None:
@@ -56,25 +59,41 @@ def check_key(teacher: RoleConfig) -> None:
 
 
 def check_cluster(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:
-    """No phase ("generate", "train", "live", "evaluate") needs more GPUs or CPUs than the cluster can have.
+    """No phase ("generate", "train", "live", "evaluate") needs more GPUs or CPUs than the cluster can have, nor nodes that it cannot have.
 
     Returns what the run will wait for. Where generation and training are live together, their most must fit beside each other: a training
     that has grown into an engine's place would wait for that engine's records for ever.
     """
-    waits = []
-    for phase in (phase for phase in PHASES if phase in phases):
-        demands = _demands(config, phase)
-        for kind in ("GPU", "CPU"):
-            present, most = resources.present.get(kind, 0), resources.most.get(kind, 0)
-            wanted = sum(demand.count * demand.of(kind) for demand in demands)
-            if wanted <= present:
-                continue
-            terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
-            needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
-            if wanted > most:
-                raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
-            waits.append(f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler")
-    return waits
+    ordered = [phase for phase in PHASES if phase in phases]
+    return [wait for phase in ordered for check in (_check_sums, _check_nodes) for wait in check(config, resources, phase)]
+
+
+def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[str]:
+    """The cluster as a whole has enough for all that runs at the same time."""
+    demands = _demands(config, phase, grown=True)
+    for kind in ("GPU", "CPU"):
+        present, most = resources.present(kind), resources.most(kind)
+        wanted = sum(demand.count * demand.of(kind) for demand in demands)
+        if wanted <= present:
+            continue
+        terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
+        needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
+        if wanted > most:
+            raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
+        yield f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler"
+
+
+def _check_nodes(config: Config, resources: Resources, phase: str) -> Iterator[str]:
+    """Each demand would fit on the nodes if it were alone there. Two that do so alone may still not do so together: only Ray finds out."""
+    for demand in _demands(config, phase, grown=False):
+        room = _room(demand, resources.nodes)
+        if room >= demand.count:
+            continue
+        needs = f"{phase} needs {demand.setting} {demand.count} x {_needs(demand)}, {_offers(demand, resources.nodes, room)}"
+        kind = "GPU" if demand.gpus else "CPU"
+        if resources.present(kind) == resources.most(kind):
+            raise ValueError(f"{needs}; ask for less, or add such nodes")
+        yield f"{needs}: waiting for the autoscaler to add such nodes"
 
 
 def _check_model_files(name: str, model: str) -> None:
@@ -123,28 +142,32 @@ class _Demand:
     """What says how many of them there are."""
     count: int
     cpus: float
-    """Of each."""
-    gpus: float
+    """Of each, on one of its nodes."""
+    gpus: int
+    """Of each, on every one of its nodes."""
+    nodes: int = 1
+    """Nodes of each, or equal shares of fewer."""
+    accelerator_type: str | None = None
+    label_selector: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, kind: str) -> float:
-        """CPUs or GPUs of each."""
-        return self.cpus if kind == "CPU" else self.gpus
+        """CPUs or GPUs of each on all its nodes."""
+        return self.cpus if kind == "CPU" else self.gpus * self.nodes
 
 
-def _demands(config: Config, phase: str) -> list[_Demand]:
-    """What a phase needs, at the fewest replicas and workers that it can run with; at the most where engines and workers run side by side.
+def _demands(config: Config, phase: str, grown: bool) -> list[_Demand]:
+    """What a phase needs, at the fewest replicas and workers that it can run with; `grown`, at the most where both run side by side.
 
     A training that may grow takes all that it can get, and the engines beside it wait for it in vain.
     """
-    training, answering = config.training, config.answering_student
-    bound: Literal["min_replicas", "max_replicas"] = "max_replicas" if phase == "live" else "min_replicas"
+    answering = config.answering_student
+    bound: Literal["min_replicas", "max_replicas"] = "max_replicas" if grown and phase == "live" else "min_replicas"
     student, teacher = (_engines(name, getattr(config, name).placement, bound) for name in ("student", "teacher"))
+    workers = _workers(config.training, "most" if grown and (phase == "live" or answering is not None) else "fewest")
     if phase == "live":
-        return [student, teacher, _workers(training, "most")]
+        return [student, teacher, workers]
     if phase == "train":
-        if answering is None:
-            return [_workers(training, "fewest")]
-        return [_workers(training, "most"), _engines("training.validation.answers", answering.placement, bound)]
+        return [workers] if answering is None else [workers, _engines("training.validation.answers", answering.placement, bound)]
     return [student, teacher] if phase == "generate" else [student]
 
 
@@ -153,7 +176,10 @@ def _engines(name: str, placement: PlacementConfig, bound: Literal["min_replicas
         setting=f"{name}.placement.{bound}",
         count=getattr(placement, bound),
         cpus=placement.cpus_per_replica,
-        gpus=placement.gpus_of_replica,
+        gpus=placement.gpus_per_replica,
+        nodes=placement.nodes_per_replica,
+        accelerator_type=placement.accelerator_type,
+        label_selector=placement.label_selector,
     )
 
 
@@ -165,3 +191,58 @@ def _workers(training: TrainingConfig, bound: Literal["fewest", "most"]) -> _Dem
         cpus=training.cpus_per_worker,
         gpus=int(training.use_gpu),
     )
+
+
+def _room(demand: _Demand, nodes: Sequence[Node]) -> int:
+    """How many of what a demand asks for the nodes would hold if they held nothing else; at least as many as they really do."""
+    fitting = [node.resources for node in nodes if _is_asked_for(node, demand)]
+    first = sum(_times(have, {"CPU": demand.cpus, "GPU": demand.gpus}, demand.count) for have in fitting)
+    shares = sum(_times(have, {"GPU": demand.gpus}, demand.count * demand.nodes) for have in fitting)
+    return min(first, shares // demand.nodes)
+
+
+def _is_asked_for(node: Node, demand: _Demand) -> bool:
+    """Whether Ray would place there what the demand asks for, by the kind of the node."""
+    if demand.accelerator_type is not None and not node.resources.get(f"accelerator_type:{demand.accelerator_type}", 0):
+        return False
+    if not demand.label_selector:
+        return True
+    # Ray Serve asks it the same way; it needs no cluster, and is left out of the types
+    from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
+
+    return bool(node_labels_match_selector(dict(node.labels), dict(demand.label_selector)))
+
+
+def _times(have: Mapping[str, float], need: Mapping[str, float], most: int) -> int:
+    """How often a node holds something, up to `most`."""
+
+    def units(of: Mapping[str, float], kind: str) -> int:
+        return round(of.get(kind, 0) / SMALLEST_SHARE)
+
+    return min([most, *(units(have, kind) // units(need, kind) for kind in need if units(need, kind))])
+
+
+def _needs(demand: _Demand) -> str:
+    traits = [f"{demand.gpus} GPUs", f"{demand.cpus:g} CPUs"]
+    if demand.accelerator_type is not None:
+        traits.append(f"accelerator_type {demand.accelerator_type}")
+    traits += [f"{key} {value}" for key, value in demand.label_selector.items()]
+    where = "on one node" if demand.nodes == 1 else f"on each of {demand.nodes} nodes"
+    return f"({', '.join(traits)}) {where}"
+
+
+def _offers(demand: _Demand, nodes: Sequence[Node], room: int) -> str:
+    """What there is of what the demand names, nodes of one kind together."""
+    kinds = Counter(_traits(node, demand) for node in nodes).most_common()
+    shown = ", ".join(f"{count} x ({traits})" for traits, count in kinds[:MOST_KINDS_SHOWN])
+    more = sum(count for _, count in kinds[MOST_KINDS_SHOWN:])
+    return f"the nodes have room for {room}: {shown}" + (f" and {more} others" if more else "")
+
+
+def _traits(node: Node, demand: _Demand) -> str:
+    traits = [f"{node.resources.get(kind, 0):g} {kind}s" for kind in ("GPU", "CPU")]
+    if demand.accelerator_type is not None:
+        types = [name.partition(":")[2] for name in node.resources if name.startswith("accelerator_type:")]
+        traits.append(f"accelerator_type {'/'.join(types) or 'none'}")
+    traits += [f"{key} {node.labels.get(key, 'none')}" for key in demand.label_selector]
+    return ", ".join(traits)

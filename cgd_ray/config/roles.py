@@ -70,6 +70,19 @@ class PlacementConfig(Settings):
         return self.gpus_per_replica * self.nodes_per_replica
 
 
+MEMORY_ARGUMENTS = (
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "kv_offloading_size",
+    "cpu_offload_gb",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enforce_eager",
+)
+"""Engine arguments that only say how vLLM uses its memory. They change which requests share a step and which kernels run, so what is
+generated stays the same but for rounding, as with another number of GPUs. All others may change it and are part of the fingerprints."""
+
+
 class ThinkingConfig(Settings):
     """How a reasoning model marks its thinking."""
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from cgd_ray.config.base import Count, Fraction, Settings
 from cgd_ray.config.problems import ProblemsConfig, SourceConfig
-from cgd_ray.config.roles import RoleConfig, SamplingConfig
+from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig, SamplingConfig
 from cgd_ray.config.training import TrainingConfig
 
 EXECUTION_ONLY = (
@@ -14,6 +14,7 @@ EXECUTION_ONLY = (
     "cluster",
     "student.placement",
     "teacher.placement",
+    *(f"{role}.engine.{argument}" for role in ("student", "teacher") for argument in MEMORY_ARGUMENTS),
     "student.request_timeout_s",
     "student.stall_timeout_s",
     "teacher.request_timeout_s",

@@ -1,7 +1,7 @@
 """Names what made each column, so that a column is reused when nothing behind it changed and never when something did.
 
-A fingerprint covers the model, the words it was sent, how it decoded, and the fingerprint of the column before; not where or how fast
-it ran. How to use: `stage_fingerprints(config)["critique"]`.
+A fingerprint covers the model, the words it was sent, how it decoded, and the fingerprint of the column before; not where, how fast or in
+how much memory it ran. How to use: `stage_fingerprints(config)["critique"]`.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.adapters import adapter_identity
-from cgd_ray.config import Config, RoleConfig
+from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig
 from cgd_ray.prompts import Prompts, load_prompts
 from cgd_ray.records import Stage, short_hash
 
@@ -64,6 +64,7 @@ def model_identity(model: str) -> str:
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
     aside = {"model", "adapter", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
     settings = role.model_dump(mode="json", exclude=aside)
+    settings["engine"] = {name: value for name, value in settings["engine"].items() if name not in MEMORY_ARGUMENTS}
     if role.api is not None:
         return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
     if role.chat_template is not None and Path(role.chat_template).is_file():

@@ -2,17 +2,44 @@
 
 Ray keeps such a group until its whole job ends, even when the actor it was made for is gone, and its GPUs with it (ray#64035); so whoever
 makes one removes it. vLLM's `ray` executor uses the group that its actor is in.
-How to use: `groups = EngineGroups(placement)`; `map_batches(..., ray_remote_args_fn=groups.arguments)`; `groups.remove()`.
+How to use: `groups = EngineGroups(placement)`; `map_batches(..., ray_remote_args_fn=groups.arguments)`; `groups.remove()`; in the actor,
+before its engine starts, `check_group("teacher", placement)`.
 """
 
+from collections import Counter
 from typing import Any
 
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cgd_ray.config import PlacementConfig
 
 ACCELERATOR_SHARE = 0.001  # of a node's resource accelerator_type:X, by which Ray marks its nodes
+
+
+def check_group(role: str, placement: PlacementConfig) -> None:
+    """Refuse, in the actor, a group that cuts a pipeline stage: vLLM would only warn, and send every layer's sums from node to node.
+
+    vLLM wants a bundle for each GPU, and Ray, which packs bundles one by one, knows nothing of stages: of two nodes with 3 free GPUs it
+    takes 3 + 1 for two stages of 2. vLLM numbers its workers node by node, so stages are whole where each node holds a multiple of one.
+    Bundles are not pinned to nodes instead, since Ray could not replace a node that dies. Raises ValueError.
+    """
+    group = get_current_placement_group()
+    assert group is not None, "an engine that spans nodes is started in its group"
+    ray.get(group.ready())  # after the loss of a node Ray starts the actor before it has found another one
+    held = sorted(Counter(placement_group_table(group)["bundles_to_node_id"].values()).values(), reverse=True)
+    if any(gpus % placement.gpus_per_replica for gpus in held):
+        raise ValueError(
+            f"{role}.placement.gpus_per_replica is {placement.gpus_per_replica}, and Ray found {' + '.join(map(str, held))} free GPUs on "
+            f"{len(held)} nodes, which cuts a pipeline stage in two; keep whole nodes free for it, by a label_selector if need be"
+        )
 
 
 class EngineGroups:

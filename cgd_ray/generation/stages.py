@@ -24,6 +24,7 @@ from cgd_ray.config import RoleConfig
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.engine import EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.generation.fitting import fitting_attempt
+from cgd_ray.generation.groups import check_group
 from cgd_ray.generation.in_flight import MOST_DEATHS, InFlight
 from cgd_ray.generation.places import Places
 from cgd_ray.generation.progress import COUNTS, Meter
@@ -72,6 +73,8 @@ class EngineStage(ABC):
         self._spec = spec
         self._in_flight = None if spec.in_flight is None else _in_flight(spec.in_flight)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
+        if spec.role.placement.nodes_per_replica > 1:
+            check_group(self.role, spec.role.placement)
         self.engine = spec.engine_factory(spec.role)
         self._places = Places(spec.role.placement.requests_in_flight)
         self._logged: set[type[Exception]] = set()

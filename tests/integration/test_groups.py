@@ -19,12 +19,13 @@ from tests.fakes import FakeEngines
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Two nodes with two logical GPUs each."""
+    """Three nodes with two logical GPUs each."""
     import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False})
-    cluster.add_node(num_cpus=4, num_gpus=2)
+    for _ in range(2):
+        cluster.add_node(num_cpus=4, num_gpus=2)
     ray.init(address=cluster.address, log_to_driver=False)
     yield
     ray.shutdown()
@@ -70,7 +71,7 @@ def wait_for_free_gpus(seconds: float = 30) -> None:
     import ray
 
     deadline = time.monotonic() + seconds
-    while ray.available_resources().get("GPU") != 4:
+    while ray.available_resources().get("GPU") != 6:
         assert time.monotonic() < deadline, ray.available_resources()
         time.sleep(0.1)
 
@@ -100,3 +101,17 @@ def test_an_engine_on_two_nodes_has_a_group_that_is_gone_after_the_run(broken: b
         assert generate(make_config(tmp_path), run, engine_factory=SpanningEngines())["failed"] == 0
     wait_for_free_gpus()
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
+
+
+def test_free_gpus_that_would_cut_a_stage_in_two_are_refused(cluster: None, tmp_path: Path) -> None:
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    others = placement_group([{"GPU": 1}] * 2, strategy="STRICT_SPREAD")  # leaves 2 + 1 + 1
+    ray.get(others.ready())
+    try:
+        with pytest.raises(Exception, match=r"teacher\.placement\.gpus_per_replica is 2, and Ray found 2 \+ 1 \+ 1 free GPUs on 3 nodes"):
+            generate(make_config(tmp_path), prepared(tmp_path), engine_factory=SpanningEngines())
+    finally:
+        remove_placement_group(others)
+    wait_for_free_gpus()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.chat import Chat
-from cgd_ray.cluster import Resources
+from cgd_ray.cluster import Node, Resources
 from cgd_ray.config import Config
 from cgd_ray.preflight import check_cluster, check_models
 from cgd_ray.prompts import Prompts
@@ -28,7 +28,7 @@ PHASES = ("generate", "train", "evaluate")
 
 
 def fixed(present: dict[str, float]) -> Resources:
-    return Resources(present=present, most=present)
+    return Resources(nodes=[Node(resources=present)])
 
 
 def make_config(student: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **changes: Any) -> Config:
@@ -166,10 +166,103 @@ def test_a_plan_without_gpus_needs_none() -> None:
 
 def test_what_an_autoscaler_may_add_is_waited_for_and_what_it_may_not_is_refused() -> None:
     config = make_config(teacher={"placement": PLACEMENT})
-    (wait,) = check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 4}), PHASES)
-    assert wait.endswith("the cluster has 1 and may grow to 4: waiting for its autoscaler")
+    nodes = [Node(resources={"CPU": 9, "GPU": 1})]
+    whole, each = check_cluster(config, Resources(nodes=nodes, limits={"CPU": 9, "GPU": 4}), PHASES)
+    assert whole.endswith("the cluster has 1 and may grow to 4: waiting for its autoscaler")
+    assert each.endswith("the nodes have room for 0: 1 x (1 GPUs, 9 CPUs): waiting for the autoscaler to add such nodes")
     with pytest.raises(ValueError, match=r"generate needs 4 GPUs .* the cluster has 3; lower them"):
-        check_cluster(config, Resources(present={"CPU": 9, "GPU": 1}, most={"CPU": 9, "GPU": 3}), PHASES)
+        check_cluster(config, Resources(nodes=nodes, limits={"CPU": 9, "GPU": 3}), PHASES)
+
+
+H100, A100 = ({"CPU": 16.0, "GPU": 4.0, f"accelerator_type:{kind}": 1.0} for kind in ("H100", "A100"))
+SPOT = {"ray.io/market-type": "spot"}
+MIXED = [Node(resources=H100), Node(resources=H100, labels=SPOT), Node(resources=A100, labels=SPOT), Node(resources={"CPU": 64.0})]
+
+
+@pytest.mark.parametrize(
+    ("placement", "needs", "offers"),
+    [
+        (
+            {"gpus_per_replica": 8},
+            "1 x (8 GPUs, 1 CPUs) on one node",
+            "0: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
+        ),
+        (
+            {"gpus_per_replica": 1, "cpus_per_replica": 17},
+            "1 x (1 GPUs, 17 CPUs) on one node",
+            "0: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
+        ),
+        (
+            {"gpus_per_replica": 3, "min_replicas": 4, "max_replicas": 4},
+            "4 x (3 GPUs, 1 CPUs) on one node",
+            "3: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
+        ),
+        (
+            {"gpus_per_replica": 1, "accelerator_type": "B200"},
+            "1 x (1 GPUs, 1 CPUs, accelerator_type B200) on one node",
+            "0: 2 x (4 GPUs, 16 CPUs, accelerator_type H100), 1 x (4 GPUs, 16 CPUs, accelerator_type A100), "
+            "1 x (0 GPUs, 64 CPUs, accelerator_type none)",
+        ),
+        (
+            {"gpus_per_replica": 4, "nodes_per_replica": 3, "accelerator_type": "H100"},
+            "1 x (4 GPUs, 1 CPUs, accelerator_type H100) on each of 3 nodes",
+            "0: 2 x (4 GPUs, 16 CPUs, accelerator_type H100), 1 x (4 GPUs, 16 CPUs, accelerator_type A100), "
+            "1 x (0 GPUs, 64 CPUs, accelerator_type none)",
+        ),
+        (
+            {"label_selector": {"ray.io/market-type": "on-demand"}},
+            "1 x (0 GPUs, 1 CPUs, ray.io/market-type on-demand) on one node",
+            "0: 2 x (4 GPUs, 16 CPUs, ray.io/market-type spot), 1 x (4 GPUs, 16 CPUs, ray.io/market-type none), "
+            "1 x (0 GPUs, 64 CPUs, ray.io/market-type none)",
+        ),
+    ],
+)
+def test_what_no_nodes_can_hold_is_refused_and_with_an_autoscaler_waited_for(placement: dict[str, Any], needs: str, offers: str) -> None:
+    config = make_config(teacher={"placement": placement})
+    message = f"generate needs teacher.placement.min_replicas {needs}, the nodes have room for {offers}"
+    with pytest.raises(ValueError, match="the nodes have room") as refused:
+        check_cluster(config, Resources(nodes=MIXED), PHASES)
+    assert str(refused.value) == f"{message}; ask for less, or add such nodes"
+    may_grow = Resources(nodes=MIXED, limits={"CPU": 1000, "GPU": 100})
+    assert check_cluster(config, may_grow, PHASES) == [f"{message}: waiting for the autoscaler to add such nodes"]
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        {"gpus_per_replica": 4, "min_replicas": 3, "max_replicas": 9},
+        {"gpus_per_replica": 4, "nodes_per_replica": 3},
+        {"gpus_per_replica": 2, "nodes_per_replica": 6},  # two stages on each node
+        {"gpus_per_replica": 4, "min_replicas": 2, "max_replicas": 2, "accelerator_type": "H100"},
+        {"gpus_per_replica": 4, "min_replicas": 2, "max_replicas": 2, "label_selector": {"ray.io/market-type": "in(spot,gone)"}},
+        {"gpus_per_replica": 4, "label_selector": {"ray.io/market-type": "!spot"}},  # a node without the label is taken too
+        {"cpus_per_replica": 60},
+        {"cpus_per_replica": 0.1, "min_replicas": 640, "max_replicas": 640},
+    ],
+)
+def test_what_the_nodes_can_hold_passes(placement: dict[str, Any]) -> None:
+    assert check_cluster(make_config(teacher={"placement": placement}), Resources(nodes=MIXED), PHASES) == []
+
+
+def test_replicas_that_a_pool_may_do_without_need_no_nodes() -> None:
+    """A training beside them is counted at its most all the same, since it would take their place."""
+    placement = {"gpus_per_replica": 4, "max_replicas": 2, "accelerator_type": "A100"}
+    training = {"streaming": True, "num_workers": 4, "use_gpu": True, "global_batch_size": 12}
+    config = make_config(teacher={"placement": placement}, training=training)
+    assert check_cluster(config, Resources(nodes=MIXED), {"live"}) == []
+
+
+def test_an_autoscaler_at_its_limit_adds_no_nodes() -> None:
+    config = make_config(teacher={"placement": {"gpus_per_replica": 8}})
+    with pytest.raises(ValueError, match=r"8 GPUs, 1 CPUs\) on one node, .*; ask for less"):
+        check_cluster(config, Resources(nodes=MIXED, limits={"CPU": 1000, "GPU": 12}), PHASES)
+
+
+def test_a_message_shows_the_most_frequent_kinds_of_nodes() -> None:
+    nodes = [Node(resources={"CPU": cpus}) for cpus in (1, 2, 3, 4, 5, 6, 7, 7)]
+    with pytest.raises(ValueError, match=r"room for 0: 2 x \(0 GPUs, 7 CPUs\), 1 x .*4 CPUs\) and 2 others; ask") as refused:
+        check_cluster(make_config(teacher={"placement": {"cpus_per_replica": 8}}), Resources(nodes=nodes), {"generate"})
+    assert "\n" not in str(refused.value)
 
 
 def test_a_phase_that_will_not_run_needs_nothing() -> None:

@@ -35,6 +35,8 @@ BASE = stage_fingerprints(make_config())
         ({"teacher": {"sampling": {"max_tokens": 9}}}, {"critique", "refinement"}),
         ({"teacher": {"chat_template_kwargs": {"enable_thinking": True}}}, {"critique", "refinement"}),
         ({"teacher": {"engine": {"dtype": "float32"}}}, {"critique", "refinement"}),
+        ({"teacher": {"engine": {"quantization": "fp8"}}}, {"critique", "refinement"}),
+        ({"teacher": {"engine": {"gpu_memory_utilization": 0.8, "enforce_eager": True, "max_num_seqs": 8}}}, set()),
         ({"teacher": {"placement": {"max_replicas": 4}}}, set()),
         ({"teacher": {"api": API}}, {"critique", "refinement"}),
         ({"run_dir": "elsewhere"}, set()),
@@ -44,6 +46,14 @@ BASE = stage_fingerprints(make_config())
 def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
     fingerprints = stage_fingerprints(make_config(**change))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+@pytest.mark.parametrize(("old", "new"), [({}, {"max_num_seqs": 8}), ({"gpu_memory_utilization": 0.9}, {"gpu_memory_utilization": 0.8})])
+def test_an_engines_memory_may_change_in_a_run_directory(old: dict[str, Any], new: dict[str, Any]) -> None:
+    settings = [make_config(teacher={"engine": engine}).model_dump(mode="json") for engine in (old, new)]
+    assert differing_settings(*settings) == []
+    settings[1]["teacher"]["engine"]["dtype"] = "float32"
+    assert differing_settings(*settings) == [("teacher.engine.dtype", None, "float32")]
 
 
 @pytest.mark.parametrize(
