@@ -40,7 +40,7 @@ RETRIED_STATUSES = (408, 409, 429)  # and all from 500 on
 FINISH_REASONS = ("stop", "length")
 MAX_QUOTED = 300  # characters of an endpoint's own words
 POLL_S = 0.1
-MAX_TOKENS = 2**31 - 1  # of the records' columns
+MAX_TOKENS = 10**8  # of one answer: far more than any has, and the records' columns hold sums of them in 32 bits
 
 
 class _TransientError(Exception):

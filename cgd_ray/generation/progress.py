@@ -68,12 +68,18 @@ class Meter:
         self._reported = time.monotonic()
         self._metrics = None if report is None else _Metrics(role)
 
-    def turn(self, name: str, generation: Generation) -> None:
-        """Count a finished turn and its tokens."""
-        self._counts.update({name: 1, "tokens": generation.num_tokens})
+    def tokens(self, generation: Generation) -> None:
+        """Count the tokens of one generation; a turn may take several."""
+        self._counts["tokens"] += generation.num_tokens
         if self._metrics is not None:
-            self._metrics.turn(name, generation)
+            self._metrics.tokens(generation)
         self._flush_now_and_then()
+
+    def turn(self, name: str) -> None:
+        """Count a finished turn."""
+        self._counts[name] += 1
+        if self._metrics is not None:
+            self._metrics.turn(name)
 
     def fail(self, reason: str) -> None:
         """Count a row that cannot be processed."""
@@ -107,8 +113,10 @@ class _Metrics:
         self._tokens = RayCounter("cgd_tokens", "Tokens in, found in the prefix cache, and out", tag_keys=("role", "kind"))
         self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role",))
 
-    def turn(self, name: str, generation: Generation) -> None:
+    def turn(self, name: str) -> None:
         self._turns.inc(1, {"role": self._role, "turn": name})
+
+    def tokens(self, generation: Generation) -> None:
         for kind, count in (
             ("prompt", generation.prompt_tokens),
             ("cached", generation.cached_tokens),

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
-from cgd_ray.generation.engine import Generation, RunEndedError
+from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
 from cgd_ray.prompts import Prompts
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
@@ -158,6 +159,41 @@ def test_a_refinement_that_grades_wrong_is_asked_for_again_with_another_seed() -
         rows = run(stage, pa.Table.from_pylist([right, wrong], schema=RECORD_SCHEMA)).to_pylist()
     assert [row["num_refinements"] for row in rows] == [1, 3]
     assert rows[0]["refinement_seed"] != rows[1]["refinement_seed"]
+
+
+def refined(tries: int, engine: type[FakeEngine] = FakeEngine) -> tuple[dict[str, Any], Counter[str]]:
+    """A row whose refinements all grade wrong, and what was counted."""
+    counts: Counter[str] = Counter()
+    spec = replace(make_spec(), refine_attempts=tries, report=counts.update)
+    (attempt,) = run(AttemptStage(make_spec()), make_work(1, reference_answer="-1")).to_pylist()
+    row = {**attempt, "critique": "y", "refinement": None}
+    with closing(CritiqueRefineStage(spec)) as stage:
+        stage.engine = engine(FakeEngines(), spec.role)
+        (row,) = run(stage, pa.Table.from_pylist([row], schema=RECORD_SCHEMA)).to_pylist()
+    return row, counts
+
+
+def test_a_repeated_refinement_is_one_turn_with_the_tokens_of_all_its_tries() -> None:
+    (once, _), (row, counts) = refined(1), refined(3)
+    assert row["num_refinements"] == 3
+    for kind in ("prompt_tokens", "cached_tokens", "tokens"):
+        assert row[f"refinement_{kind}"] == 3 * once[f"refinement_{kind}"]
+    assert (counts["refinements"], counts["tokens"], counts["failed"]) == (1, 24, 0)
+
+
+def test_a_repetition_that_is_refused_leaves_the_refinement_before_it() -> None:
+    class TiresAfterTwo(FakeEngine):
+        answered = 0
+
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            if self.answered == 2:
+                raise RequestError("refused by the fake")
+            self.answered += 1
+            return await super().generate(*args, **kwargs)
+
+    (kept, _), (row, counts) = refined(2), refined(5, TiresAfterTwo)
+    assert row == kept
+    assert (row["error"], row["num_refinements"], counts["refinements"], counts["failed"]) == (None, 2, 1, 0)
 
 
 @pytest.mark.parametrize(
