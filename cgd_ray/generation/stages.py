@@ -124,9 +124,10 @@ class EngineStage(ABC):
 
     async def _asked(self, row: Row, stage: Stage, seed: int) -> Row:
         """The row with the columns of one turn."""
-        generation = await self._generate(self._messages(row, stage), seed)
+        messages = self._messages(row, stage)
+        generation = await self._generate(messages, seed)
         self._meter.tokens(generation)
-        text, thinking, finish_reason = separate_thinking(generation, self._spec.role)
+        text, thinking, finish_reason = separate_thinking(generation, self._spec.role, self._opens_thought(messages))
         return {
             **row,
             stage: text,
@@ -147,6 +148,11 @@ class EngineStage(ABC):
                 return await self.engine.generate(messages, role.sampling, seed)
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
+
+    def _opens_thought(self, messages: Sequence[Message]) -> bool:
+        """Whether the chat template writes the start of a thought itself; that of an endpoint is not known here."""
+        chat, marks = self.engine.chat, self._spec.role.thinking
+        return chat is not None and marks is not None and chat.invitation(messages).rstrip().endswith(marks.start)
 
     @abstractmethod
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
@@ -229,11 +235,15 @@ REFINEMENT_TOKENS = ("refinement_prompt_tokens", "refinement_cached_tokens", "re
 GRADING_TIMEOUT_S = 5.0  # of one refinement, before it counts as wrong and is asked for again
 
 
-def separate_thinking(generation: Generation, role: RoleConfig) -> tuple[str, str | None, str]:
-    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer."""
-    text, marks = generation.text, role.thinking
-    if marks is None:
-        return text, None, generation.finish_reason
+def separate_thinking(generation: Generation, role: RoleConfig, is_open: bool) -> tuple[str, str | None, str]:
+    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer.
+
+    `is_open` where the prompt has begun the thought, so that its start is not in the text.
+    """
+    marks = role.thinking
+    if marks is None or generation.thinking is not None:
+        return generation.text, generation.thinking, generation.finish_reason
+    text = marks.start + generation.text if is_open else generation.text
     thinking, found, answer = text.rpartition(marks.end)
     if found:
         return answer.strip(), thinking.strip().removeprefix(marks.start).strip(), generation.finish_reason

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
 from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
@@ -197,22 +198,41 @@ def test_a_repetition_that_is_refused_leaves_the_refinement_before_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer", "thinking", "finish_reason"),
+    ("text", "is_open", "answer", "thinking", "finish_reason"),
     [
-        ("<think>hm</think> 4", "4", "hm", "stop"),
-        ("hm</think> 4", "4", "hm", "stop"),  # the template has written the start
-        ("<think>hm, and then", "", "hm, and then", "length"),
-        ("4", "4", None, "stop"),
-        ("<think>a</think>b</think> 4", "4", "a</think>b", "stop"),
+        ("<think>hm</think> 4", False, "4", "hm", "stop"),
+        ("hm</think> 4", True, "4", "hm", "stop"),
+        ("hm</think> 4", False, "4", "hm", "stop"),  # an endpoint's template may have written the start
+        ("<think>hm, and then", False, "", "hm, and then", "length"),
+        ("hm, and then", True, "", "hm, and then", "length"),
+        ("4", False, "4", None, "stop"),
+        ("<think>a</think>b</think> 4", False, "4", "a</think>b", "stop"),
     ],
 )
 def test_thinking_is_kept_apart_and_a_thought_without_end_is_a_cut_answer(
-    text: str, answer: str, thinking: str | None, finish_reason: str
+    text: str, is_open: bool, answer: str, thinking: str | None, finish_reason: str
 ) -> None:
     generation = Generation(text=text, num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
     role = RoleConfig(model=MODEL, thinking=ThinkingConfig())
-    assert separate_thinking(generation, role) == (answer, thinking, finish_reason)
-    assert separate_thinking(generation, RoleConfig(model=MODEL)) == (text, None, "stop")
+    assert separate_thinking(generation, role, is_open) == (answer, thinking, finish_reason)
+    assert separate_thinking(generation, RoleConfig(model=MODEL), is_open=False) == (text, None, "stop")
+
+
+def test_what_an_endpoint_has_kept_apart_as_thinking_stays_apart() -> None:
+    generation = Generation(text="4", thinking="hm", num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
+    for role in (RoleConfig(model=MODEL), RoleConfig(model=MODEL, thinking=ThinkingConfig())):
+        assert separate_thinking(generation, role, is_open=False) == ("4", "hm", "stop")
+
+
+def test_a_thought_that_the_template_has_begun_and_nothing_ends_is_no_answer() -> None:
+    stage, chat = AttemptStage(make_spec(thinking=ThinkingConfig())), Chat.load(MODEL)
+    (answer,) = run(stage, make_work(1))["attempt"].to_pylist()
+    chat.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    assert isinstance(stage.engine, FakeEngine)
+    stage.engine.chat = chat
+    row = run(stage, make_work(1)).to_pylist()[0]
+    assert (row["attempt"], row["attempt_finish_reason"]) == ("", "length")
+    assert row["attempt_thinking"].split()[0] == answer.split()[0]
 
 
 def test_a_failed_row_that_comes_with_deaths_is_not_let_in_again(tmp_path: Path) -> None:
