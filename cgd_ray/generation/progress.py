@@ -28,6 +28,8 @@ COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinem
 """Stage -> the name under which its finished rows are counted."""
 FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by reason, in which numbers are written as N."""
+MOST_KINDS = 20
+"""Reasons that one engine tells apart; each is a time series in Prometheus."""
 ENGINE_MS = "_engine_ms"
 """Suffix of the counts of how long a role's engines have existed."""
 
@@ -65,6 +67,7 @@ class Meter:
         self._report = report
         self._role = role
         self._counts: Counter[str] = Counter()
+        self._kinds: set[str] = set()
         self._reported = time.monotonic()
         self._metrics = None if report is None else _Metrics(role)
 
@@ -82,10 +85,11 @@ class Meter:
             self._metrics.turn(name)
 
     def fail(self, reason: str) -> None:
-        """Count a row that cannot be processed."""
-        self._counts.update({"failed": 1, FAILED_BECAUSE + re.sub(r"\d[\d,.]*", "N", reason)[:120]: 1})
+        """Count a row that cannot be processed, together with those that failed alike."""
+        kind = self._kind(reason)
+        self._counts.update({"failed": 1, FAILED_BECAUSE + kind: 1})
         if self._metrics is not None:
-            self._metrics.failed()
+            self._metrics.failed(kind)
         self._flush_now_and_then()
 
     def flush(self) -> None:
@@ -96,6 +100,14 @@ class Meter:
         if self._report is not None:
             self._report(self._counts)
         self._counts = Counter()
+
+    def _kind(self, reason: str) -> str:
+        """The reason without its numbers, cut; a bounded number of them, since an endpoint's words may differ from row to row."""
+        kind = re.sub(r"\d[\d,.]*", "N", reason)[:120]
+        if kind not in self._kinds and len(self._kinds) == MOST_KINDS:
+            return "other reasons"
+        self._kinds.add(kind)
+        return kind
 
     def _flush_now_and_then(self) -> None:
         if time.monotonic() - self._reported > REPORT_INTERVAL_S:
@@ -111,7 +123,7 @@ class _Metrics:
         self._role = role
         self._turns = RayCounter("cgd_turns", "Finished generations", tag_keys=("role", "turn"))
         self._tokens = RayCounter("cgd_tokens", "Tokens in, found in the prefix cache, and out", tag_keys=("role", "kind"))
-        self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role",))
+        self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role", "reason"))
 
     def turn(self, name: str) -> None:
         self._turns.inc(1, {"role": self._role, "turn": name})
@@ -125,8 +137,9 @@ class _Metrics:
             if count:
                 self._tokens.inc(count, {"role": self._role, "kind": kind})
 
-    def failed(self) -> None:
-        self._failed_rows.inc(1, {"role": self._role})
+    def failed(self, kind: str) -> None:
+        reason = kind.encode("ascii", "replace").decode()  # Ray takes no other tags
+        self._failed_rows.inc(1, {"role": self._role, "reason": reason})
 
 
 @contextmanager
