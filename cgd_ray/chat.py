@@ -84,6 +84,10 @@ class Chat:
         """The conversation so far, followed by the template's invitation to answer."""
         return self._render(messages, invite=True)
 
+    def invitation(self, messages: Sequence[Message]) -> str:
+        """The template's own text after the last message, in which it may have begun the answer."""
+        return str(self.tokenizer.decode(self._scaffold([message.role for message in messages], invite=True)[-1]))
+
     def example(self, messages: Sequence[Message], target: str) -> Example:
         """What the model sees at inference, then the target and the token that ends a turn."""
         prompt = self.prompt(messages).input_ids

@@ -4,11 +4,14 @@ How to use: `show_generation(bar, counts)` with what `generate` reports; `Traini
 `show_live_step(bar, step, num_records)` is `run_live`'s.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from cgd_ray.console import Bar, Screen
 from cgd_ray.generation.progress import FAILED_BECAUSE
 from cgd_ray.training.answers import Answers
+
+MOST_REASONS, REASON_WIDTH = 3, 80  # of failures beside a bar
 
 
 def show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
@@ -24,9 +27,9 @@ def failures(counts: Mapping[str, int]) -> str:
     """How many rows failed, and most often of what."""
     if not counts["failed"]:
         return ""
-    reasons = {name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)}
-    often = max(reasons, key=lambda reason: reasons[reason], default="")
-    return f", {counts['failed']:,} failed ({reasons.get(often, 0):,}: {often})"
+    reasons = Counter({name.removeprefix(FAILED_BECAUSE): count for name, count in counts.items() if name.startswith(FAILED_BECAUSE)})
+    often = "; ".join(f"{count:,}: {reason[:REASON_WIDTH]}" for reason, count in reasons.most_common(MOST_REASONS))
+    return f", {counts['failed']:,} failed ({often})"
 
 
 def show_live_step(bar: Bar, step: Mapping[str, float], num_records: int) -> None:

@@ -17,6 +17,8 @@ RECORDS_VERSION = 1
 Stage = Literal["attempt", "critique", "refinement", "direct"]
 STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
 """What every record has; `direct`, the teacher's answer to the problem alone, is made only when it is asked for."""
+STAGES_OF_ROLE: Mapping[str, tuple[Stage, ...]] = {"student": ("attempt",), "teacher": ("critique", "refinement", "direct")}
+"""Which model makes what."""
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -41,6 +43,7 @@ def _stage_fields(stage: Stage) -> list[pa.Field]:
     return [
         pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage
         pa.field(f"{stage}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
+        # token counts are sums over all tries of a refinement; its other columns are those of the one that is kept
         pa.field(f"{stage}_prompt_tokens", pa.int32()),
         pa.field(f"{stage}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
         pa.field(f"{stage}_tokens", pa.int32()),  # generated, the end token included
@@ -55,7 +58,7 @@ RECORD_SCHEMA = pa.schema(
         *WORK_SCHEMA,
         *[field for stage in STAGES for field in _stage_fields(stage)],
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
-        pa.field("num_refinements", pa.int32()),  # how often a refinement was asked for; the last one is kept
+        pa.field("num_refinements", pa.int32()),  # how many refinements were made; the last one is kept
         *_stage_fields("direct"),
     ]
 )

@@ -35,6 +35,8 @@ class Purchase:
     """The answer."""
     finish_reason: str
     """Why it ended, in the endpoint's words."""
+    thinking: str | None = None
+    """The model's thought, where the endpoint keeps it apart."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,13 @@ Fault = str
 Plan = Callable[[str, int], Fault | None]
 """(text of all messages, number of the conversation's request from 0 on) -> what goes wrong with it."""
 
-ANSWERED: dict[Fault | None, str] = {None: "stop", "slow": "stop", "surrogate": "stop", "long": "length", "filtered": "content_filter"}
+THOUGHTS: dict[Fault | None, str] = {"thought": "hm", "surrogate thought": "\ud800"}
+"""What comes with a thought beside the answer."""
+ANSWERED: dict[Fault | None, str] = {
+    **dict.fromkeys((None, "slow", "surrogate", *THOUGHTS), "stop"),
+    "long": "length",
+    "filtered": "content_filter",
+}
 """What leads to an answer, and its finish reason."""
 FAULTS = ("429", "429 date", "500", "503", "408", "409", "stall", "broken json", "no choices", "no usage", "cut", "html")
 PROMPT_TOKENS, TOKENS = 100, 10
@@ -102,10 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(SLOW_S if fault == "slow" else 0)
         with api.lock:
             api.billed[conversation] += 1
-        self._answer("\ud800" if fault == "surrogate" else f"{conversation} \\boxed{{1}}\nConclusion: wrong", ANSWERED[fault])
+        text = "\ud800" if fault == "surrogate" else f"{conversation} \\boxed{{1}}\nConclusion: wrong"
+        self._answer(text, ANSWERED[fault], THOUGHTS.get(fault))
 
-    def _answer(self, text: str, finish_reason: str = "stop", **changes: Any) -> None:
-        message = {"role": "assistant", "content": text}
+    def _answer(self, text: str, finish_reason: str = "stop", thought: str | None = None, **changes: Any) -> None:
+        message = {"role": "assistant", "content": text, "reasoning_content": thought}
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": TOKENS, "prompt_tokens_details": {"cached_tokens": 40}}
         choices = [{"index": 0, "message": message, "finish_reason": finish_reason}]
         answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}

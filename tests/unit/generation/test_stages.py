@@ -4,6 +4,7 @@ import asyncio
 import errno
 import pickle
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cgd_ray.chat import Chat
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
-from cgd_ray.generation.engine import Generation, RunEndedError
+from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
 from cgd_ray.prompts import Message, Prompts
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
@@ -190,23 +192,77 @@ def test_a_refinement_that_grades_wrong_is_asked_for_again_with_another_seed() -
     assert rows[0]["refinement_seed"] != rows[1]["refinement_seed"]
 
 
+def refined(tries: int, engine: type[FakeEngine] = FakeEngine) -> tuple[dict[str, Any], Counter[str]]:
+    """A row whose refinements all grade wrong, and what was counted."""
+    counts: Counter[str] = Counter()
+    spec = replace(make_spec(), refine_attempts=tries, report=counts.update)
+    (attempt,) = run(AttemptStage(make_spec()), make_work(1, reference_answer="-1")).to_pylist()
+    row = {**attempt, "critique": "y", "refinement": None}
+    with closing(CritiqueRefineStage(spec)) as stage:
+        stage.engine = engine(FakeEngines(), spec.role)
+        (row,) = run(stage, pa.Table.from_pylist([row], schema=RECORD_SCHEMA)).to_pylist()
+    return row, counts
+
+
+def test_a_repeated_refinement_is_one_turn_with_the_tokens_of_all_its_tries() -> None:
+    (once, _), (row, counts) = refined(1), refined(3)
+    assert row["num_refinements"] == 3
+    for kind in ("prompt_tokens", "cached_tokens", "tokens"):
+        assert row[f"refinement_{kind}"] == 3 * once[f"refinement_{kind}"]
+    assert (counts["refinements"], counts["tokens"], counts["failed"]) == (1, 24, 0)
+
+
+def test_a_repetition_that_is_refused_leaves_the_refinement_before_it() -> None:
+    class TiresAfterTwo(FakeEngine):
+        answered = 0
+
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            if self.answered == 2:
+                raise RequestError("refused by the fake")
+            self.answered += 1
+            return await super().generate(*args, **kwargs)
+
+    (kept, _), (row, counts) = refined(2), refined(5, TiresAfterTwo)
+    assert row == kept
+    assert (row["error"], row["num_refinements"], counts["refinements"], counts["failed"]) == (None, 2, 1, 0)
+
+
 @pytest.mark.parametrize(
-    ("text", "answer", "thinking", "finish_reason"),
+    ("text", "is_open", "answer", "thinking", "finish_reason"),
     [
-        ("<think>hm</think> 4", "4", "hm", "stop"),
-        ("hm</think> 4", "4", "hm", "stop"),  # the template has written the start
-        ("<think>hm, and then", "", "hm, and then", "length"),
-        ("4", "4", None, "stop"),
-        ("<think>a</think>b</think> 4", "4", "a</think>b", "stop"),
+        ("<think>hm</think> 4", False, "4", "hm", "stop"),
+        ("hm</think> 4", True, "4", "hm", "stop"),
+        ("hm</think> 4", False, "4", "hm", "stop"),  # an endpoint's template may have written the start
+        ("<think>hm, and then", False, "", "hm, and then", "length"),
+        ("hm, and then", True, "", "hm, and then", "length"),
+        ("4", False, "4", None, "stop"),
+        ("<think>a</think>b</think> 4", False, "4", "a</think>b", "stop"),
     ],
 )
 def test_thinking_is_kept_apart_and_a_thought_without_end_is_a_cut_answer(
-    text: str, answer: str, thinking: str | None, finish_reason: str
+    text: str, is_open: bool, answer: str, thinking: str | None, finish_reason: str
 ) -> None:
     generation = Generation(text=text, num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
     role = RoleConfig(model=MODEL, thinking=ThinkingConfig())
-    assert separate_thinking(generation, role) == (answer, thinking, finish_reason)
-    assert separate_thinking(generation, RoleConfig(model=MODEL)) == (text, None, "stop")
+    assert separate_thinking(generation, role, is_open) == (answer, thinking, finish_reason)
+    assert separate_thinking(generation, RoleConfig(model=MODEL), is_open=False) == (text, None, "stop")
+
+
+def test_what_an_endpoint_has_kept_apart_as_thinking_stays_apart() -> None:
+    generation = Generation(text="4", thinking="hm", num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
+    for role in (RoleConfig(model=MODEL), RoleConfig(model=MODEL, thinking=ThinkingConfig())):
+        assert separate_thinking(generation, role, is_open=False) == ("4", "hm", "stop")
+
+
+def test_a_thought_that_the_template_has_begun_and_nothing_ends_is_no_answer() -> None:
+    stage, chat = AttemptStage(make_spec(thinking=ThinkingConfig())), Chat.load(MODEL)
+    (answer,) = run(stage, make_work(1))["attempt"].to_pylist()
+    chat.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    assert isinstance(stage.engine, FakeEngine)
+    stage.engine.chat = chat
+    row = run(stage, make_work(1)).to_pylist()[0]
+    assert (row["attempt"], row["attempt_finish_reason"]) == ("", "length")
+    assert row["attempt_thinking"].split()[0] == answer.split()[0]
 
 
 def test_a_failed_row_that_comes_with_deaths_is_not_let_in_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.records import PROBLEM_SCHEMA
 from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, write_json, write_manifest
+from cgd_ray.spending import Ledger, Purchase
 
 SELECTED: dict[str, Any] = {
     "written": 2000,
@@ -129,7 +130,10 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
         "verdicts",
         "repair",
         "leakage",
-        "generation",
+        "student",
+        "teacher",
+        "a kept record",
+        "reused",
         "training",
         "pass@1 before",
         "pass@1 after",
@@ -152,8 +156,40 @@ def test_without_reference_answers_there_is_no_row_on_repair(tmp_path: Path) -> 
 def test_records_cost_what_was_made_for_them_and_not_what_was_reused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.finish_all()
-    cost = run.summarise()["generation"]
-    assert (cost["prompt_tokens"], cost["generated_tokens"], cost["reused"]) == (300, 1970, {"attempt": 7})
-    assert (cost["prefix_hits"], cost["gpu_seconds"]) == (0.75, 80.0)
-    assert cost["per_kept_record"] == {"generated_tokens": 1970 / 1990, "engine_seconds": 40 / 1990, "gpu_seconds": 80 / 1990}
-    assert "reused: 7 attempts" in run.closing()["generation"]
+    summary = run.summarise()
+    costs, seconds = summary["generation"], {"engine_seconds": 10.0, "gpu_seconds": 20.0}
+    nothing = {"prompt_tokens": 0, "generated_tokens": 0, "prefix_hits": None, "cost": None}
+    assert costs["student"] == {**nothing, **seconds}  # all attempts come from another run
+    seconds = {"engine_seconds": 30.0, "gpu_seconds": 60.0}
+    assert costs["teacher"] == {"prompt_tokens": 300, "generated_tokens": 1970, "prefix_hits": 0.5, "cost": None, **seconds}
+    kept = summary["records"]["kept"]
+    seconds = {"engine_seconds": 40 / kept, "gpu_seconds": 80 / kept}
+    assert costs["per_kept_record"] == {"prompt_tokens": 300 / kept, "generated_tokens": 1970 / kept, "cost": None, **seconds}
+    closing = run.closing()
+    assert closing["student"] == "0 tokens in, 0 out, 10 engine seconds, 20 GPU-seconds"
+    assert closing["teacher"] == "300 tokens in (50% from the cache), 1,970 out, 30 engine seconds, 60 GPU-seconds"
+    assert closing["a kept record"] == "0 tokens in, 1 out, 0.02 engine seconds, 0.04 GPU-seconds"
+    assert closing["reused"] == "7 attempts"
+
+
+def test_before_anything_is_selected_nothing_is_told_per_kept_record(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish(run.directory.records, RECORDS)
+    assert set(run.summarise()["generation"]["per_kept_record"].values()) == {None}
+    assert "a kept record" not in run.closing()
+
+
+def test_what_an_endpoint_was_paid_is_the_teachers_cost_and_part_of_a_kept_records(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    prices = {"price_per_million_input_tokens": 2.0, "price_per_million_output_tokens": 10.0}
+    endpoint = {"model": "m", "api": {"base_url": "http://127.0.0.1/v1", "currency": "EUR", **prices}}
+    run.config = Config.model_validate({**run.config.model_dump(), "teacher": endpoint})
+    answer = Purchase(key="k", prompt_tokens=5_000_000, cached_tokens=0, tokens=970_000, text="", finish_reason="stop")
+    Ledger(run.directory.spending).add(answer)
+    costs = run.summarise()["generation"]
+    assert (costs["student"]["cost"], costs["teacher"]["cost"], costs["currency"]) == (None, 19.7, "EUR")
+    assert costs["per_kept_record"]["cost"] == 0.01
+    closing = run.closing()
+    assert closing["teacher"].endswith("30 engine seconds, 19.7000 EUR")
+    assert closing["a kept record"].endswith("0.01 GPU-seconds, 0.010000 EUR")
