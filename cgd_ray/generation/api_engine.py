@@ -111,15 +111,16 @@ class ApiEngine:
             outcome = await self._try(key, fields)
             if isinstance(outcome, Purchase):
                 return outcome
+            failure = outcome
             if number < tries:
-                delay_s = retry_delay_s(number, outcome.retry_after_s, random.random())
-                logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, outcome, number + 1, tries, delay_s)
+                delay_s = retry_delay_s(number, failure.retry_after_s, random.random())
+                logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, failure, number + 1, tries, delay_s)
                 await asyncio.sleep(delay_s)
-        reason = f"{self._api.base_url} gave no answer in {tries} tries, at last: {outcome}"
-        if isinstance(outcome, _UnreachableError):
+        reason = f"{self._api.base_url} gave no answer in {tries} tries, at last: {failure}"
+        if isinstance(failure, _UnreachableError):
             await self._end(f"{reason}; check teacher.api.base_url and the network, then run the same command again")
         if self._num_served == num_served:  # this may be the only row that is left, so its failure alone says nothing
-            await self._look_for_life(fields, outcome.retry_after_s or 0.0)
+            await self._look_for_life(fields, failure.retry_after_s or 0.0)
         if self._num_served == num_served:
             await self._end(f"{reason}; nor does it answer anything else: run the same command again when it does, finished rows are kept")
         raise RequestError(reason)
