@@ -22,6 +22,9 @@ class Message:
     content: str
 
 
+SIGN_OF_LIFE = "Say yes."
+"""What an endpoint that leaves a row unanswered is asked to see whether it answers anything; its answer is not used."""
+
 _PLACEHOLDERS: dict[str, set[str]] = {
     "solve": {"question"},
     "critique": {"question", "attempt"},

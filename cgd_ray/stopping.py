@@ -1,6 +1,8 @@
 """What SIGTERM does to a run: a stage that can end in order is told so by a file, any other one is ended by an exception.
 
 A file, because what has to stop runs in other processes, on other nodes: generation's stages and the ranks of a training look for it.
+SIGTERM's is empty. An engine that ends the run writes the same file with its reason; a SIGTERM that follows empties it, which leaves less
+time, and the reason is put back when the stage has ended.
 How to use: `with stopped_by_sigterm(): ...` around a run, `with draining_on_sigterm(flag): ...` around a stage that looks for the flag.
 """
 
@@ -37,6 +39,9 @@ class _Drain:
         self._flag, self._beside = flag, before if isinstance(before, _Drain) else None
         self._timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
         self._timer.daemon = True
+        self._is_asked = False
+        self._reason = ""
+        """Why an engine had ended the run already."""
 
     def __call__(self, signal_number: int, frame: object) -> None:
         self._ask()
@@ -51,12 +56,18 @@ class _Drain:
     def end(self) -> None:
         """What was to be ended has ended in time."""
         self._timer.cancel()
+        if self._reason:
+            self._flag.write_text(self._reason, encoding="utf-8")
 
     def _ask(self) -> None:
-        if not self._flag.exists():
-            self._flag.parent.mkdir(parents=True, exist_ok=True)
-            self._flag.touch()
-            self._timer.start()
+        if self._is_asked:
+            return
+        self._is_asked = True
+        self._timer.start()
+        self._flag.parent.mkdir(parents=True, exist_ok=True)
+        if self._flag.exists():
+            self._reason = self._flag.read_text(encoding="utf-8")
+        self._flag.write_text("")
 
 
 @contextmanager

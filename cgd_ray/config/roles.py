@@ -102,7 +102,7 @@ class ApiConfig(Settings):
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds from the sending of a request to the end of its answer; a slower one is tried again."""
     max_retries: Annotated[int, Field(ge=0)] = 8
-    """Further tries after overload, server errors, cut connections and unusable answers, ever longer apart; then the row fails."""
+    """Further tries, ever longer apart, after overload, server errors, cut connections, unusable answers; then row or run ends."""
     request_fields: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of every request with the last word; null leaves one out, e.g. {max_tokens: null, max_completion_tokens: 8192}."""
     price_per_million_input_tokens: Price | None = None
@@ -141,6 +141,16 @@ class ApiConfig(Settings):
         return self
 
 
+ENGINE_ONLY = {
+    "engine": "engine arguments are vLLM's: remove one of the two",
+    "adapter": "the endpoint has its own models: remove one of the two",
+    "chat_template": "the endpoint has its own template: remove one of the two",
+    "request_timeout_s": "it has no effect on an endpoint: set api.request_timeout_s instead",
+    "stall_timeout_s": "it has no effect on an endpoint: remove it, api.request_timeout_s is the limit there",
+}
+"""Settings of a role that mean nothing where an endpoint serves it, and what to do about one that is given."""
+
+
 class RoleConfig(Settings):
     """One model in one role: student or teacher."""
 
@@ -165,14 +175,15 @@ class RoleConfig(Settings):
     thinking: ThinkingConfig | None = None
     """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
-    """Seconds one generation may take before its row fails."""
+    """Seconds one generation may take before its row fails; an endpoint has `api.request_timeout_s`."""
     stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
     """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
 
     @model_validator(mode="after")
     def _engine_or_api(self) -> "RoleConfig":
-        if self.api is not None and self.engine:
-            raise ValueError(f"engine is {dict(self.engine)} and api is set; engine arguments are vLLM's: remove one of the two")
-        if self.api is not None and self.adapter is not None:
-            raise ValueError(f"adapter is {self.adapter} and api is set; the endpoint has its own models: remove one of the two")
+        for name, remedy in () if self.api is None else ENGINE_ONLY.items():
+            value = getattr(self, name)
+            # by value: in a config that was dumped and is read again every setting is given
+            if value != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name} is {value} and api is set; {remedy}")
         return self

@@ -51,7 +51,7 @@ class GenerationConfig(Settings):
     """The attempt -> critique -> refinement pipeline."""
 
     num_samples: Count = 1
-    """Attempts per problem; each is a row of its own."""
+    """Attempts per problem; each is a row of its own. More than one need a student that samples."""
     refine_attempts: Count = 1
     """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
     direct_answers: bool = False
@@ -149,12 +149,14 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _repetitions_differ(self) -> "Config":
-        attempts = self.generation.refine_attempts
-        if attempts > 1 and self.teacher.sampling.temperature == 0:
-            raise ValueError(
-                f"generation.refine_attempts {attempts} with teacher.sampling.temperature 0 would repeat one and the same refinement; "
-                "set a temperature, or refine_attempts to 1"
-            )
+        repeated = (("num_samples", "student", self.student, "attempt"), ("refine_attempts", "teacher", self.teacher, "refinement"))
+        for name, role_name, role, what in repeated:
+            count = getattr(self.generation, name)
+            if count > 1 and role.sampling.temperature == 0:
+                raise ValueError(
+                    f"generation.{name} {count} with {role_name}.sampling.temperature 0 would repeat one and the same {what}; "
+                    f"set a temperature, or {name} to 1"
+                )
         return self
 
     @model_validator(mode="after")

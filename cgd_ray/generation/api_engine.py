@@ -2,22 +2,22 @@
 
 What may pass is tried again here and not by the client, which neither waits longer than two minutes for a Retry-After nor knows a broken
 answer: overload, server errors, timeouts, cut connections, answers that are no answers. What no try can mend and no row is to blame for (a
-refused key, an unknown model, a spent budget) ends the run, after the answers that are on their way have been written down. The key is read
-from the environment of this process; texts that come from the endpoint are cleared of it before they go anywhere.
+refused key, an unknown model, a spent budget) ends the run, after the answers that are on their way have been written down. So does an
+endpoint that is down: when a row's tries have run out, the row is to blame only if something else is answered. The key is read from the
+environment of this process; texts that come from the endpoint are cleared of it before they go anywhere.
 How to use: `engine = ApiEngine(role, role.api, run.spending); generation = await engine.generate(messages, role.sampling, seed=0)`.
 """
 
 import asyncio
 import json
 import logging
-import math
 import os
 import random
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
@@ -26,14 +26,13 @@ from openai.types.chat import ChatCompletion
 
 from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig
 from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
-from cgd_ray.prompts import Message
+from cgd_ray.generation.retrying import retry_after_s, retry_delay_s
+from cgd_ray.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.records import short_hash
 from cgd_ray.spending import Ledger, Purchase
 
 logger = logging.getLogger(__name__)
 
-FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 60.0
 LONGEST_RETRY_AFTER_S = 1800.0
 """An endpoint that wants to be left alone for longer ends the run, which would otherwise stand still unseen."""
 RETRIED_STATUSES = (408, 409, 429)  # and all from 500 on
@@ -75,13 +74,15 @@ class ApiEngine:
         self._headers: dict[str, str | openai.Omit] = {} if self._key else {"Authorization": openai.omit}
         self._under_way = 0
         """Requests that the endpoint is working on."""
+        self._num_served = 0
+        """Requests that it has answered or refused."""
         self._ended = None if api.key_variable is None else _key_fault(api.key_variable, self._key)
         """Why no further request is begun."""
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn, from the journal when it was paid for before.
 
-        Raises RequestError when the endpoint refuses the request or never answers it, RunEndedError when it would serve no request.
+        Raises RequestError when the endpoint refuses the request or answers others only, RunEndedError when it would serve no request.
         """
         fields = request_fields(self._role, self._api, messages, sampling, seed)
         key = _request_key(self._api.base_url, fields, seed)
@@ -107,13 +108,11 @@ class ApiEngine:
         """Ask until there is an answer, at most `max_retries` times more."""
         tries = self._api.max_retries + 1
         for number in range(1, tries + 1):
-            await self._stop_at_limit()
-            try:
-                return await self._ask(key, fields)
-            except RunEndedError as error:
-                await self._end(str(error))
-            except _TransientError as error:
-                failure = error
+            num_served = self._num_served
+            outcome = await self._try(key, fields)
+            if isinstance(outcome, Purchase):
+                return outcome
+            failure = outcome
             if number < tries:
                 delay_s = retry_delay_s(number, failure.retry_after_s, random.random())
                 logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, failure, number + 1, tries, delay_s)
@@ -121,7 +120,32 @@ class ApiEngine:
         reason = f"{self._api.base_url} gave no answer in {tries} tries, at last: {failure}"
         if isinstance(failure, _UnreachableError):
             await self._end(f"{reason}; check teacher.api.base_url and the network, then run the same command again")
+        if self._num_served == num_served:  # this may be the only row that is left, so its failure alone says nothing
+            await self._look_for_life(fields, failure.retry_after_s or 0.0)
+        if self._num_served == num_served:
+            await self._end(f"{reason}; nor does it answer anything else: run the same command again when it does, finished rows are kept")
         raise RequestError(reason)
+
+    async def _look_for_life(self, fields: Mapping[str, Any], delay_s: float) -> None:
+        """Ask something that is no row's; an answer counts like any other."""
+        await asyncio.sleep(delay_s)
+        with suppress(RequestError):
+            await self._try("sign of life", {**fields, "messages": [asdict(Message(role="user", content=SIGN_OF_LIFE))]})
+
+    async def _try(self, key: str, fields: Mapping[str, Any]) -> Purchase | _TransientError:
+        """One request, unless the run is to end; its answer, or why another try may have one."""
+        await self._stop_at_limit()
+        try:
+            purchase = await self._ask(key, fields)
+        except RunEndedError as error:
+            await self._end(str(error))
+        except _TransientError as error:
+            return error
+        except RequestError:
+            self._num_served += 1
+            raise
+        self._num_served += 1
+        return purchase
 
     async def _ask(self, key: str, fields: Mapping[str, Any]) -> Purchase:
         """One request; what it costs is written down before anything else is done with the answer."""
@@ -238,29 +262,6 @@ def read_answer(answer: Any, key: str) -> Purchase:
         finish_reason=str(getattr(choice, "finish_reason", None)),
         thinking=thinking if isinstance(thinking, str) else None,
     )
-
-
-def retry_after_s(header: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for, which is a number of seconds or an HTTP date; None when it says neither."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def retry_delay_s(tries: int, retry_after_s: float | None, chance: float) -> float:
-    """Seconds until the next try: doubling, half of it by chance in [0, 1), so that those refused together do not come back together.
-
-    It is added to what the endpoint asked for: never earlier than that.
-    """
-    longest = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(tries - 1, 30))
-    return (retry_after_s or 0.0) + longest * (1 + chance) / 2
 
 
 def _request_key(base_url: str, fields: Mapping[str, Any], seed: int) -> str:

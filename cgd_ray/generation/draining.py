@@ -2,31 +2,42 @@
 
 Ray Data cannot be asked to stop, so the stages are: a file in the run directory tells them. They start no further row, give those in their
 engines a little time, and leave unfinished rows out of their output; their ids are then not committed, and the same command makes them.
+An empty file is SIGTERM's, and the driver ends soon, come what may; one with a reason in it is an engine's, and there is more time.
 How to use: `with draining_on_sigterm(path): ...` in the driver (stopping.py); in a stage `rows = await finished_before_stop(tasks, path)`.
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-GRACE_S = 15.0
+GRACE_S = 15.0  # after SIGTERM; stopping.LONGEST_S leaves some time to write what is finished
 POLL_INTERVAL_S = 0.5
 
 Result = TypeVar("Result")
 
 
 def end_run(flag: Path | None, error: Exception) -> None:
-    """Set the flag with the reason, which the driver tells; without a flag the error itself ends the run."""
+    """Set the flag with the reason, which the driver tells; without a flag the error itself ends the run.
+
+    A flag that is there already stays as it is: SIGTERM's leaves no more time for being given a reason.
+    """
     if flag is None:
         raise error
-    flag.write_text(str(error), encoding="utf-8")
+    if not flag.exists():
+        aside = flag.with_name(f"{flag.name}.{os.getpid()}")  # renamed, since half-written it would be empty
+        aside.write_text(str(error), encoding="utf-8")
+        aside.rename(flag)
 
 
-async def finished_before_stop(rows: Sequence["asyncio.Task[Result]"], flag: Path | None, grace_s: float = GRACE_S) -> list[Result]:
+async def finished_before_stop(
+    rows: Sequence["asyncio.Task[Result]"], flag: Path | None, grace_s: float = GRACE_S, ended_grace_s: float = GRACE_S
+) -> list[Result]:
     """Results of the tasks, in their order: all of them, or, once the flag is there, those that end within the grace.
 
-    The first exception of a task is raised, and the others are cancelled.
+    That is `grace_s` seconds when the flag is empty and `ended_grace_s` when it holds a reason; one that is emptied meanwhile leaves the
+    shorter. The first exception of a task is raised, and the others are cancelled.
     """
     waiting, deadline, clock = set(rows), float("inf"), asyncio.get_running_loop().time
     try:
@@ -34,10 +45,17 @@ async def finished_before_stop(rows: Sequence["asyncio.Task[Result]"], flag: Pat
             done, waiting = await asyncio.wait(waiting, timeout=POLL_INTERVAL_S, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
-            if deadline == float("inf") and flag is not None and flag.exists():
-                deadline = clock() + grace_s
+            deadline = min(deadline, clock() + _grace_s(flag, grace_s, ended_grace_s))
     finally:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     return [task.result() for task in rows if not task.cancelled()]
+
+
+def _grace_s(flag: Path | None, grace_s: float, ended_grace_s: float) -> float:
+    """Seconds that the flag leaves; endless without one."""
+    try:
+        return float("inf") if flag is None else ended_grace_s if flag.stat().st_size > 0 else grace_s
+    except FileNotFoundError:
+        return float("inf")

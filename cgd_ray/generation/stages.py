@@ -58,7 +58,7 @@ class StageSpec:
     in_flight: Path | None = None
     """Directory in which the actors of a run note which rows are in their engines."""
     stop_flag: Path | None = None
-    """File that ends the run early once it exists."""
+    """File that ends the run early once it exists; empty when SIGTERM set it, else with an engine's reason."""
     report: Callable[[Mapping[str, int]], None] | None = None
     """Receives counts of finished turns, failed rows and generated tokens."""
 
@@ -83,8 +83,9 @@ class EngineStage(ABC):
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
         tasks = [asyncio.ensure_future(self._row(row)) for row in batch.to_pylist()]
         api = self._spec.role.api
-        grace_s = GRACE_S if api is None else api.request_timeout_s  # answers on their way are being paid for
-        rows = [row for row in await finished_before_stop(tasks, self._spec.stop_flag, grace_s) if row is not None]
+        ended_grace_s = GRACE_S if api is None else api.request_timeout_s  # answers on their way are being paid for
+        finished = await finished_before_stop(tasks, self._spec.stop_flag, ended_grace_s=ended_grace_s)
+        rows = [row for row in finished if row is not None]
         self._meter.flush()
         return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self.stages))
 

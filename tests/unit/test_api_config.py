@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from cgd_ray.config import load_config, to_yaml
+from cgd_ray.config import Config, load_config, to_yaml
 from cgd_ray.preflight import check_key, check_models
 
 BASE_URL = "https://api.example.org/v1"
@@ -60,9 +60,27 @@ def test_the_student_cannot_be_elsewhere(tmp_path: Path) -> None:
         load(tmp_path, {}, student={"api": {"base_url": BASE_URL}})
 
 
-def test_engine_arguments_are_refused_for_an_endpoint(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"teacher: engine is {'dtype': 'float32'} and api is set"):
-        load(tmp_path, {"api": {"base_url": BASE_URL}, "engine": {"dtype": "float32"}})
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"engine": {"dtype": "float32"}}, r"engine is {'dtype': 'float32'} and api is set; engine arguments are vLLM's: remove one"),
+        ({"adapter": "lora"}, "adapter is lora and api is set; the endpoint has its own models: remove one"),
+        ({"chat_template": "t.jinja"}, "chat_template is t.jinja and api is set; the endpoint has its own template: remove one"),
+        ({"request_timeout_s": 60}, r"request_timeout_s is 60.0 and api is set; it has no effect .*: set api.request_timeout_s"),
+        ({"stall_timeout_s": 60}, "stall_timeout_s is 60.0 and api is set; it has no effect on an endpoint: remove it"),
+    ],
+)
+def test_settings_of_an_engine_are_refused_for_an_endpoint(setting: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^teacher: {message}") as refused:
+        load(tmp_path, {"api": {"base_url": BASE_URL}, **setting})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_config_with_an_endpoint_can_be_dumped_and_read_again(tmp_path: Path) -> None:
+    config = load(tmp_path, {"api": {"base_url": BASE_URL}})
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+    (tmp_path / "again.yaml").write_text(to_yaml(config, with_docs=True))
+    assert load_config(tmp_path / "again.yaml") == config
 
 
 def test_an_endpoint_needs_its_key_and_no_model_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

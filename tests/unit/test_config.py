@@ -178,6 +178,16 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *limits, *generation, *training}
 
 
+@pytest.mark.parametrize(("setting", "role", "what"), [("num_samples", "student", "attempt"), ("refine_attempts", "teacher", "refinement")])
+def test_repetitions_of_a_greedy_model_are_refused(setting: str, role: str, what: str) -> None:
+    message = (
+        f"generation.{setting} 2 with {role}.sampling.temperature 0 would repeat one and the same {what}; set a temperature, or {setting}"
+    )
+    with pytest.raises(ValueError, match=message):
+        make_config(generation={setting: 2})
+    make_config(generation={setting: 2}, **{role: {"model": "m", "sampling": {"temperature": 0.7}}})
+
+
 def test_finished_records_are_not_streamed() -> None:
     with pytest.raises(ValueError, match=r"training.streaming is true and records is /there/records, which is finished, .*; set"):
         make_config(records="/there/records", training={"streaming": True})

@@ -126,7 +126,7 @@ def test_a_claimed_directory_takes_its_own_config_and_changes_of_where_it_execut
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"generation": {"num_samples": 2}}, "config generation.num_samples was 1 and is 2; choose another run_dir"),
+        ({"generation": {"direct_answers": True}}, "config generation.direct_answers was False and is True; choose another run_dir"),
         ({"training": {"seed": 1, "num_epochs": 3}}, "config training.num_epochs was 1 and is 3 and 1 more; choose"),
     ],
 )

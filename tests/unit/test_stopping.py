@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -46,3 +47,20 @@ def test_a_stage_that_begins_after_sigterm_beside_another_one_is_asked_to_end_at
         os.kill(os.getpid(), signal.SIGTERM)
         with stopping.draining_on_sigterm(inner):
             assert inner.exists()
+
+
+def test_sigterm_while_an_engine_ends_the_run_limits_the_time_and_keeps_the_reason(tmp_path: Path) -> None:
+    flag = tmp_path / "stop"
+    with stopping.draining_on_sigterm(flag):
+        flag.write_text("no money left")
+        assert not is_limited()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert flag.read_text() == ""
+        assert is_limited()
+    assert flag.read_text() == "no money left"
+
+
+def is_limited() -> bool:
+    """Whether this process is to end by itself."""
+    return any(isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate())

@@ -1,9 +1,9 @@
-"""The engine on an endpoint: when it tries again and for how long it waits, what fails a row, what ends the run, what is paid once."""
+"""The engine on an endpoint: when it tries again, what fails a row, what ends the run, what is paid once."""
 
 import asyncio
 import pickle
+from collections import Counter
 from collections.abc import Sequence
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig
-from cgd_ray.generation.api_engine import ApiEngine, read_answer, request_fields, retry_after_s, retry_delay_s
+from cgd_ray.generation.api_engine import ApiEngine, read_answer, request_fields
 from cgd_ray.generation.engine import Generation, RealEngines, RequestError, RunEndedError
-from cgd_ray.prompts import Message
+from cgd_ray.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.spending import Spending, spent
 from tests.misbehaving_api import PROMPT_TOKENS, TOKENS, MisbehavingApi
 
@@ -41,31 +41,6 @@ def ask(engine: ApiEngine, *texts: str) -> list[Any]:
         return await asyncio.gather(*[engine.generate(says(text), SamplingConfig(), seed=7) for text in texts], return_exceptions=True)
 
     return asyncio.run(all_at_once())
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("7", 7.0),
-        ("0.5", 0.5),
-        ("-3", 0.0),
-        (formatdate(1_700_000_090, usegmt=True), 90.0),
-        (formatdate(1_600_000_000, usegmt=True), 0.0),
-        ("soon", None),
-        ("inf", None),
-        ("nan", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert retry_after_s(header, now=1_700_000_000) == seconds
-
-
-def test_delays_double_up_to_a_limit_and_are_never_shorter_than_the_endpoint_asks() -> None:
-    assert [retry_delay_s(tries, None, chance=0.0) for tries in (1, 2, 3, 9, 10_000)] == [0.25, 0.5, 1.0, 30.0, 30.0]
-    assert [retry_delay_s(tries, None, chance=1.0) for tries in (1, 2, 3, 9, 10_000)] == [0.5, 1.0, 2.0, 60.0, 60.0]
-    assert [retry_delay_s(1, 20.0, chance) for chance in (0.0, 1.0)] == [20.25, 20.5]
 
 
 def test_an_answer_is_what_the_endpoint_says_and_counts(tmp_path: Path) -> None:
@@ -111,10 +86,15 @@ def test_a_request_holds_what_differs_from_the_defaults_and_the_users_fields_hav
     assert fields(SamplingConfig(), request_fields=changes, chat_template_kwargs=template) == expected
 
 
+def contents(api: MisbehavingApi) -> Counter[str]:
+    """How often the endpoint was asked what."""
+    return Counter(body["messages"][-1]["content"] for body in api.bodies)
+
+
 @pytest.mark.parametrize("fault", ["408", "409", "429", "500", "503", "stall", "broken json", "no choices", "no usage", "cut", "html"])
 def test_a_fault_that_may_pass_is_tried_again_and_fails_the_row_when_it_does_not(fault: str, tmp_path: Path) -> None:
     def plan(message: str, number: int) -> str | None:
-        return fault if message == "poison" or number == 0 else None
+        return fault if message == "poison" or (message == "passing" and number == 0) else None
 
     with MisbehavingApi(plan) as api:
         # the time of an answer is left to a busy machine, that of a stall is not waited for
@@ -123,9 +103,33 @@ def test_a_fault_that_may_pass_is_tried_again_and_fails_the_row_when_it_does_not
     assert isinstance(passing, Generation)
     assert isinstance(poison, RequestError)
     assert "gave no answer in 2 tries, at last: " in str(poison)
-    assert sorted(api.requests.values()) == [2, 2]
-    assert sum(api.billed.values()) == 1
+    asked = contents(api)
+    assert (asked["passing"], asked["poison"]) == (2, 2)
     assert api.early == 0
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "cut"])
+def test_an_endpoint_that_answers_nothing_any_more_ends_the_run_and_fails_no_row(fault: str, tmp_path: Path) -> None:
+    with MisbehavingApi(lambda message, number: None if message == "before the storm" else fault) as api:
+        before, *outcomes = ask(make_engine(make_role(api.base_url, max_retries=2), tmp_path), "before the storm", "a", "b", "c")
+    assert isinstance(before, Generation)
+    assert [type(outcome) for outcome in outcomes] == [RunEndedError] * 3
+    expected = rf"{api.base_url} gave no answer in 3 tries, at last: .*; nor does it answer anything else: run the same command again when"
+    with pytest.raises(RunEndedError, match=expected) as ended:
+        raise outcomes[0]
+    assert len(str(ended.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("sign_of_life", [None, "400"])
+def test_a_row_that_is_alone_and_never_answered_fails_where_the_endpoint_serves_anything_else(
+    sign_of_life: str | None, tmp_path: Path
+) -> None:
+    with MisbehavingApi(lambda message, number: "500" if message == "bad" else sign_of_life) as api:
+        (outcome,) = ask(make_engine(make_role(api.base_url), tmp_path), "bad")
+    assert isinstance(outcome, RequestError)
+    assert "gave no answer in 2 tries, at last: HTTP 500" in str(outcome)
+    assert contents(api) == {"bad": 2, SIGN_OF_LIFE: 1}
+    assert spent(tmp_path).answers == (1 if sign_of_life is None else 0)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +203,7 @@ def test_without_a_key_none_is_sent_not_even_one_that_is_lying_about(tmp_path: P
 
 def test_a_key_is_sent_and_what_the_endpoint_repeats_of_it_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TEST_KEY", f"{KEY}\n")
-    with MisbehavingApi(lambda message, number: message, key=KEY) as api:
+    with MisbehavingApi(lambda message, number: message if message.isdigit() else None, key=KEY) as api:
         outcomes = ask(make_engine(make_role(api.base_url, key_variable="API_TEST_KEY", max_retries=0), tmp_path), "400", "500")
     assert all(header["authorization"] == f"Bearer {KEY}" for header in api.headers)
     assert [str(outcome).endswith("no, not with Bearer [key]") for outcome in outcomes] == [True, True]

@@ -33,6 +33,27 @@ def test_after_the_flag_slow_rows_are_left_out(tmp_path: Path) -> None:
     assert asyncio.run(work()) == [0, 2]
 
 
+def test_a_reason_in_the_flag_leaves_more_time_until_the_flag_is_emptied(tmp_path: Path) -> None:
+    flag = tmp_path / "stop"
+    draining.end_run(flag, ValueError("no money left"))
+
+    async def work(sigterm_after_s: float) -> list[int]:
+        tasks = [asyncio.ensure_future(answer(number, after_s)) for number, after_s in ((0, 0.0), (1, 1.5), (2, 60.0))]
+        asyncio.get_running_loop().call_later(sigterm_after_s, flag.write_text, "")
+        return await draining.finished_before_stop(tasks, flag, grace_s=0.1, ended_grace_s=60.0)
+
+    started = time.monotonic()
+    assert asyncio.run(work(sigterm_after_s=2.5)) == [0, 1]
+    assert time.monotonic() - started < 30
+
+
+def test_a_reason_that_comes_after_sigterm_leaves_no_more_time(tmp_path: Path) -> None:
+    flag = tmp_path / "stop"
+    flag.touch()
+    draining.end_run(flag, ValueError("no money left"))
+    assert flag.read_text() == ""
+
+
 def test_an_exception_is_raised_at_once_and_the_others_are_cancelled() -> None:
     async def broken() -> int:
         raise RuntimeError("the engine is broken")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.chat import Chat
-from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
+from cgd_ray.config import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
 from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
 from cgd_ray.prompts import Message, Prompts
@@ -282,3 +282,22 @@ def test_an_engine_that_ends_the_run_stops_all_rows_and_leaves_its_reason(tmp_pa
     stage.engine = Broke(FakeEngines(), spec.role)
     assert run(stage, make_work(3)).num_rows == 0
     assert flag.read_text() == "no money left"
+
+
+@pytest.mark.parametrize(("reason", "num_finished"), [("", 1), ("no money left", 0)])
+def test_paid_answers_are_waited_for_as_long_as_a_request_may_take_only_when_an_engine_ends_the_run(
+    reason: str, num_finished: int, tmp_path: Path
+) -> None:
+    flag = tmp_path / "stop"
+
+    class Slow(FakeEngine):
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            flag.write_text(reason)  # while it answers
+            await asyncio.sleep(2)
+            return await super().generate(*args, **kwargs)
+
+    endpoint = ApiConfig(base_url="http://127.0.0.1:9/v1", request_timeout_s=0.1)  # shorter than the grace after SIGTERM
+    spec = replace(make_spec(api=endpoint), stop_flag=flag)
+    stage = AttemptStage(spec)
+    stage.engine = Slow(FakeEngines(), spec.role)
+    assert run(stage, make_work(1)).num_rows == num_finished
