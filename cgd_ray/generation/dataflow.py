@@ -32,10 +32,9 @@ IDS = "ids"
 """Directory, in an unfinished run's state, of the ids of each part; a part's name begins with that of its ids' file without suffix."""
 PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being written
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
-NUM_READERS = 2
-"""Processes that read the work list, without CPUs either; each waits with its next block until it is wanted."""
 NUM_WRITERS = 2
-"""Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written."""
+"""Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written.
+One reads the work list, without a CPU either, and waits with its next block until that is wanted."""
 ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
 CALLS_PER_PLACE = 4
@@ -87,7 +86,7 @@ class Dataflow:
             # Ray cuts each file into equally many blocks, and a block is what an actor is called with
             num_blocks = len(files) * math.ceil(pq.read_metadata(files[0]).num_rows / self.batch_size)
             paths = [str(file) for file in files]
-            dataset = ray.data.read_parquet(paths, override_num_blocks=num_blocks, num_cpus=0, concurrency=min(NUM_READERS, len(files)))
+            dataset = ray.data.read_parquet(paths, override_num_blocks=num_blocks, num_cpus=0, concurrency=1)
             for stage, spec in stages:
                 pool = _pool(spec.role.placement, self.batch_size, groups)
                 dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **pool)

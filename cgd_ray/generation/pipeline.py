@@ -9,8 +9,9 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
-from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, row_batches
+from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
@@ -179,7 +180,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
     errors = ReasonCounts()
     tokens: dict[Stage, Counter[str]] = {stage: Counter() for stage in stages}
     columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
-    for rows in _batches(parts, columns):
+    for rows in chain.from_iterable(row_batches(pq.ParquetFile(part), columns) for part in parts):
         ids.add(rows[ID_COLUMN])
         for reason in rows["error"].drop_null().to_pylist():
             errors.add(reason)
@@ -210,12 +211,6 @@ class _IdSet:
     def add(self, ids: "pa.Array[Any]") -> None:
         self.count += len(ids)
         self.hashes += sum(map(hash, ids.to_pylist()))
-
-
-def _batches(files: Sequence[Path], columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-    """Some rows at a time, of several files at once: parts are small and many."""
-    dataset = pyarrow.dataset.dataset([str(file) for file in files])
-    return dataset.to_batches(columns=list(columns), batch_size=ROWS_AT_ONCE, batch_readahead=1, cache_metadata=False)  # type: ignore[no-any-return]
 
 
 def check_records(config: Config, records: Path) -> None:
