@@ -19,11 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.data._internal.execution.backpressure_policy import ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY
 from ray.data.checkpoint import CheckpointConfig, CheckpointManager
 
 from cgd_ray.config import PlacementConfig
-from cgd_ray.generation.backpressure import POLICIES
+from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.groups import EngineGroups
 from cgd_ray.generation.stages import EngineStage, StageSpec
 
@@ -190,7 +189,7 @@ def _data_context(checkpoint: Path) -> Iterator[None]:
         checkpoint_manager_cls=_FilteredBeforehand,
     )
     context.use_datasource_v2 = False  # the newer reader gives one block per file whatever is asked for
-    context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, POLICIES)
+    keep_small(context)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S

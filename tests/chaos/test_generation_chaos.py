@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.backpressure import BLOCKS_PER_ACTOR
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS, PENDING_SUFFIX
+from cgd_ray.generation.flow_control import BLOCKS_PER_ACTOR
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.chaos.driver import JOURNAL, make_config
 from tests.fakes import answers_made

@@ -14,8 +14,8 @@ import pytest
 
 from cgd_ray.chat import Chat
 from cgd_ray.config import Config
-from cgd_ray.generation.backpressure import BLOCKS_PER_ACTOR
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE
+from cgd_ray.generation.flow_control import BLOCKS_PER_ACTOR
 from cgd_ray.generation.pipeline import generate, run_attempts
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.prompts import Prompts

@@ -1,15 +1,18 @@
-"""Keeps a dataflow's stages close together: none runs further ahead of the next engines than they need to stay full.
+"""Keeps a dataflow small however long its work list is: the stages close together, the driver's memory flat.
 
 Ray Data's own policies bound what waits between two operators by shares of the object store, which rows of text never fill. A student
 that is faster than its teacher would then answer the whole work list first: into the memory of the driver, where Ray keeps blocks of less
 than 100 KB, and for nothing if the driver is killed.
-How to use: `context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, POLICIES)` before a dataset is executed in that DataContext.
+How to use: `keep_small(context)` on the DataContext in which a dataset is executed.
 """
 
-from ray.data._internal.execution.backpressure_policy import ENABLED_BACKPRESSURE_POLICIES
+from ray.data import DataContext
+from ray.data._internal.execution.backpressure_policy import ENABLED_BACKPRESSURE_POLICIES, ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY
 from ray.data._internal.execution.backpressure_policy.backpressure_policy import BackpressurePolicy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 BLOCKS_PER_ACTOR = 2
 """Blocks that may wait for each actor, which holds several times what its engine works on: these only bridge Ray's scheduling."""
@@ -23,7 +26,7 @@ class StayClose(BackpressurePolicy):
         return not self._is_ahead(op)
 
     def max_task_output_bytes_to_read(self, op: PhysicalOperator) -> int | None:
-        """Reading is one task for all blocks, so it is held back by its output; an actor's finished work is always taken."""
+        """Reading is few tasks of many blocks, so it is held back by its output; an actor's finished work is always taken."""
         return 0 if self._is_ahead(op) and not isinstance(op, ActorPoolMapOperator) else None
 
     def _is_ahead(self, op: PhysicalOperator) -> bool:
@@ -38,4 +41,17 @@ class StayClose(BackpressurePolicy):
         return waiting >= BLOCKS_PER_ACTOR * most_actors
 
 
-POLICIES = [*ENABLED_BACKPRESSURE_POLICIES, StayClose]
+class ForgetBlocks(ExecutionCallback):
+    """Drops what Ray Data remembers of every finished block, 4 KiB each, for statistics at the end that are not told here."""
+
+    def on_execution_step(self, executor: StreamingExecutor) -> None:
+        """Empty the operators' lists."""
+        for op in executor._topology or ():
+            for blocks in op.get_stats().values():
+                blocks.clear()
+
+
+def keep_small(context: DataContext) -> None:
+    """Use both in this context."""
+    context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, StayClose])
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, ForgetBlocks]
