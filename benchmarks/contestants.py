@@ -29,6 +29,8 @@ from cgd_ray.records import STAGES, Stage
 from cgd_ray.rundir import RunDir, manifest_parts
 
 Row = dict[str, Any]
+ROWS_IN_FLIGHT = 128
+"""In one engine of ray.data.llm and before it."""
 LOGICAL_CPUS = 32
 """For ray.data.llm: each of its processors holds about four, used or not, and a chain of three waits for ever when they are too few."""
 
@@ -190,7 +192,7 @@ def _processor(job: Job, stage: Stage) -> Any:
         model_source=role.model,
         engine_kwargs=arguments,
         batch_size=job.warm_up,
-        max_concurrent_batches=8,
+        max_concurrent_batches=ROWS_IN_FLIGHT // job.warm_up,
         concurrency=(1, 1),
         placement_group_config={"bundle_per_worker": {"CPU": 1}},
         log_engine_metrics=False,

@@ -7,7 +7,7 @@ process of its own, one after the other, with the same models, prompts and answe
 - pipeline: `cgd_ray.generation.pipeline.generate` under a local Ray, its records written, checked and published;
 - ray_data_llm: one `ray.data.llm` processor for each call in a chain, each with its engine, rows written as Parquet.
 
-Start-up is from the start of the process to its first finished row. Sixteen warm-up rows go first; tokens per second count the rows
+Start-up is from the start of the process to its first finished row. Eight warm-up rows go first; tokens per second count the rows
 after them, from the end of the warm-up, when all engines are up, to the last row. All three have the machine's cores and as many engine
 threads as serve them best; LAYOUTS has what was chosen. The others' column is how many cores were busy with something else: only
 figures with hardly any of it are worth comparing, though tokens per CPU second hold up longer.
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
-    parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 16")
+    parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 8")
     parser.add_argument(
         "--tries", type=int, default=1, help="for machines with other users: wait for quiet moments, repeat what they disturb"
     )

@@ -55,7 +55,7 @@ class Job:
     """Random weights instead of the directory's."""
     rows: int
     """Measured rows, a multiple of warm_up."""
-    warm_up: int = 16
+    warm_up: int = 8
     """Rows before them; also the rows of one batch."""
     max_tokens: int = 64
     """Tokens of every answer, the median of them when lengths vary."""
