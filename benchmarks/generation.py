@@ -47,7 +47,7 @@ LAYOUTS = {
     "bare": Layout(threads=2, student_places=64, teacher_places=64),
     # two of three calls are the teacher's: two of three threads too, and the kernel shares the cores out; one teacher of two threads was
     # slower, as OpenMP's threads wait for each other by spinning on cores that the student could use
-    "pipeline": Layout(teacher_replicas=2),
+    "pipeline": Layout(teacher_replicas=2, student_places=64, teacher_places=48),
     # one engine for each call, all of one thread: three of three
     "ray_data_llm": Layout(),
 }
