@@ -1,6 +1,6 @@
 """Tokens per second and start-up of the three calls: this pipeline beside bare vLLM and beside `ray.data.llm`, on the same work.
 
-`python -m benchmarks.generation --json build/generation.json` (about twelve minutes on two idle CPU cores). Every contestant runs in a
+`python -m benchmarks.generation --json build/generation.json` (about twenty minutes on two idle CPU cores). Every contestant runs in a
 process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on:
 
 - bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request given to the engine at once;
@@ -52,7 +52,7 @@ LAYOUTS = {
     "ray_data_llm": Layout(),
 }
 RUNS: dict[str, dict[str, Any]] = {
-    "large": {"rows": 192, "dummy": True, "max_tokens": 48},
+    "large": {"rows": 384, "dummy": True, "max_tokens": 48},
     "tiny": {"rows": 384, "dummy": False},
     "lognormal": {"rows": 256, "dummy": False, "sigma": 0.7},
 }

@@ -21,9 +21,9 @@ class FakeEngines:
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
     an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
-    one that finds `sleepy` never answers, `refused` refuses, `mute` answers nothing, `undecided` writes no verdict; one that finds `held`
-    answers once the file `until` exists. Each answer is a line in a file of its engine's in the directory `journal`. With `tokenizer_of` a
-    model, prompts become that model's tokens, as in the real engine, and all contexts are counted in them.
+    one that finds `sleepy` never answers, `refused` refuses, `broken` raises what nobody expects, `mute` answers nothing, `undecided`
+    writes no verdict, `held` answers once the file `until` exists. Each answer is a line in a file of its engine's in the directory
+    `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -32,6 +32,7 @@ class FakeEngines:
     death_certificate: str | None = None
     sleepy: str | None = None
     refused: str | None = None
+    broken: str | None = None
     mute: str | None = None
     undecided: str | None = None
     tokenizer_of: str | None = None
@@ -60,6 +61,8 @@ class FakeEngine:
         token_budget(prompt_tokens, self._role.context_length, sampling.max_tokens)
         if _holds(text, settings.refused) or (settings.refuse_over is not None and prompt_tokens > settings.refuse_over):
             raise RequestError("refused by the fake")
+        if _holds(text, settings.broken):
+            raise ZeroDivisionError("broken in the fake")
         self._die_of(text)
         if _holds(text, settings.sleepy):
             await asyncio.Event().wait()

@@ -24,10 +24,17 @@ from tests.poison import odd_questions, over_long_questions, question_of
 
 STUDENT = str(Path("examples/tinymath/models/student").absolute())
 CONTEXT_LENGTH = 512
-NUM_SOUND = 140
+NUM_SOUND = 160
 NO_ROOM = "attempt: prompt of {:,} tokens leaves no room in context_length 512; raise it"
+MARKS = ("deadly", "sleepy", "refused", "broken", "mute", "undecided")
 ENGINES = FakeEngines(
-    tokenizer_of=STUDENT, deadly="[deadly]", sleepy="[sleepy]", refused="[refused]", mute="[mute]", undecided="[undecided]"
+    tokenizer_of=STUDENT,
+    deadly="[deadly]",
+    sleepy="[sleepy]",
+    refused="[refused]",
+    broken="[broken]",
+    mute="[mute]",
+    undecided="[undecided]",
 )
 
 
@@ -43,7 +50,7 @@ def make_config(root: Path) -> Config:
 
 def poison(chat: Chat) -> dict[str, str]:
     """Questions by name."""
-    marks = {name: f"What is 1 + 1 [{name}]?" for name in ("deadly", "sleepy", "refused", "mute", "undecided")}
+    marks = {name: f"What is 1 + 1 [{name}]?" for name in MARKS}
     longest = {"context - 1": question_of(CONTEXT_LENGTH - 1, chat, number=1)}
     return {**odd_questions(chat), **over_long_questions(chat, CONTEXT_LENGTH), **longest, **marks}
 
@@ -87,6 +94,7 @@ def test_a_row_that_cannot_be_processed_says_why_and_all_others_succeed(finished
         "context + 1": NO_ROOM.format(CONTEXT_LENGTH + 1),
         "surrogate": "problem: text holds a lone surrogate, which is not valid Unicode",
         "refused": "attempt: refused by the fake",
+        "broken": "attempt: ZeroDivisionError: broken in the fake",
         "deadly": "attempt: 3 engines died with this row inside, the last time alone; it is set aside",
         "sleepy": "attempt: no answer within request_timeout_s 2; raise it, or lower sampling.max_tokens",
     }
@@ -108,8 +116,8 @@ def test_what_control_tokens_look_like_stays_text(finished: Finished) -> None:
 def test_selection_counts_every_poisoned_row_once(finished: Finished) -> None:
     run, rows = finished
     counts = select_records(SelectionConfig(), run.records, run.selected, lambda number: None)
-    assert (counts["written"], counts["failed"], counts["dropped"]) == (len(rows), 7, {"attempt_empty": 1})
-    assert counts["kept"] == len(rows) - 8
+    assert (counts["written"], counts["failed"], counts["dropped"]) == (len(rows), 8, {"attempt_empty": 1})
+    assert counts["kept"] == len(rows) - 9
     assert counts["verdicts"]["missing"] == 2
 
 
@@ -118,7 +126,7 @@ def test_the_same_records_are_refused_by_a_stricter_limit_and_kept(finished: Fin
     config = make_config(run.root)
     strict = config.model_copy(update={"generation": config.generation.model_copy(update={"max_failed_fraction": 0.01})})
     with pytest.raises(
-        ValueError, match=rf"^7 of {len(rows)} rows failed: .*max_failed_fraction is 1.0%.* All rows are kept in .*raise the"
+        ValueError, match=rf"^8 of {len(rows)} rows failed: .*max_failed_fraction is 1.0%.* All rows are kept in .*raise the"
     ):
         generate(strict, run, engine_factory=ENGINES)
     assert sum(pq.read_metadata(part).num_rows for part in manifest_parts(run.records)) == len(rows)
