@@ -62,8 +62,8 @@ class GenerationConfig(Settings):
     """Least rows of a part of the records, the unit of durable progress. A killed run loses these and what is in flight: with each engine
     about four times its requests_in_flight."""
     batch_size: Count = 16
-    """Most rows handed to an engine actor in one call; several calls are in flight, so a batch is no barrier. Each call costs Ray about 20 ms
-    of CPU over all stages: engines that finish hundreds of rows a second want larger ones."""
+    """Most rows handed to an engine actor in one call; several calls are in flight, so a batch is no barrier. Each call costs Ray about
+    20 ms of CPU over all stages: engines that finish hundreds of rows a second want larger ones."""
     max_failed_fraction: Fraction = 0.05
     """More failed rows than this share end the run with an error; what finished is kept."""
 
