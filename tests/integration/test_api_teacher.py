@@ -80,6 +80,8 @@ from cgd_ray.generation.pipeline import generate
 from cgd_ray.rundir import RunDir
 
 class Student:
+    chat = None
+
     async def generate(self, messages, sampling, seed):
         return Generation(text=f"It is {seed}.", num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
 
