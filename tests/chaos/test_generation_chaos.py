@@ -160,7 +160,7 @@ def most_answers_in_flight() -> int:
     """Of rows that no part holds yet: one each with the students and on the way to the teachers, three from there on."""
     generation, held = make_config(Path()).generation, rows_held_by_an_actor()
     waiting = BLOCKS_PER_ACTOR * generation.batch_size
-    in_parts = (NUM_WRITERS + 1) * (generation.rows_per_block + generation.batch_size)  # being written, and gathered for the next
+    in_parts = 4 * NUM_WRITERS * (generation.rows_per_block + generation.batch_size)  # being written, and waiting for a writer that lags
     return 2 * (held + waiting) + 3 * (2 * held + in_parts)
 
 
