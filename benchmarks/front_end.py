@@ -8,6 +8,7 @@ those of the process and its children, since the asynchronous engine keeps its c
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -81,7 +82,7 @@ def by_async_engine(role: RoleConfig) -> Answer:
     chat = Chat.load(role.model)
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(role)))
     params = SamplingParams(**sampling_arguments(role.sampling.max_tokens), output_kind=RequestOutputKind.FINAL_ONLY)
-    names = iter(range(10**9))
+    names = itertools.count()
 
     async def answer(messages: Sequence[Message]) -> int:
         prompt: Any = {"prompt_token_ids": chat.prompt(messages).input_ids}

@@ -7,10 +7,11 @@ How to use: `with draining_on_sigterm(path): ...` in the driver (stopping.py); i
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from cgd_ray.rundir import atomic_write
 
 GRACE_S = 15.0  # after SIGTERM; stopping.LONGEST_S leaves some time to write what is finished
 POLL_INTERVAL_S = 0.5
@@ -26,9 +27,8 @@ def end_run(flag: Path | None, error: Exception) -> None:
     if flag is None:
         raise error
     if not flag.exists():
-        aside = flag.with_name(f"{flag.name}.{os.getpid()}")  # renamed, since half-written it would be empty
-        aside.write_text(str(error), encoding="utf-8")
-        aside.rename(flag)
+        with atomic_write(flag) as temporary:  # half-written it would be empty
+            temporary.write_text(str(error), encoding="utf-8")
 
 
 async def finished_before_stop(

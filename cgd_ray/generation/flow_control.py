@@ -12,14 +12,15 @@ from ray.data._internal.execution.backpressure_policy.backpressure_policy import
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
+from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-BLOCKS_PER_ACTOR = 2
-"""Blocks that may wait for each actor, which holds several times what its engine works on: these only bridge Ray's scheduling."""
+BLOCKS_PER_PROCESS = 2
+"""Blocks that may wait for each writer and each actor, which holds several times what its engine works on: they bridge scheduling."""
 
 
 class StayClose(BackpressurePolicy):
-    """Holds an operator back while enough blocks wait for the actor pool that comes next."""
+    """Holds an operator back while enough blocks wait for the actors or the writers that come next."""
 
     def can_add_input(self, op: PhysicalOperator) -> bool:
         """Whether the operator may begin another task."""
@@ -33,12 +34,20 @@ class StayClose(BackpressurePolicy):
         return any(self._is_supplied(consumer) for consumer in op.output_dependencies)
 
     def _is_supplied(self, op: PhysicalOperator) -> bool:
-        if not isinstance(op, ActorPoolMapOperator):
-            return False
-        # not those inside the operator: it keeps empty blocks, which a drained stage gives, until a full one comes
+        # not those inside the operator, which keeps empty blocks, as a drained stage gives, until a full one comes, and gathers a part
         waiting: int = sum(queue.num_blocks for queue in self._topology[op].input_queues)
-        most_actors: int = sum(pool.max_size() for pool in op.get_autoscaling_actor_pools())
-        return waiting >= BLOCKS_PER_ACTOR * most_actors
+        most = _most_processes(op)
+        return most is not None and waiting >= BLOCKS_PER_PROCESS * most
+
+
+def _most_processes(op: PhysicalOperator) -> int | None:
+    """Actors, or tasks at a time, that an operator may come to have; None without a limit."""
+    most: int | None = None
+    if isinstance(op, ActorPoolMapOperator):
+        most = sum(pool.max_size() for pool in op.get_autoscaling_actor_pools())
+    elif isinstance(op, TaskPoolMapOperator):
+        most = op.get_max_concurrency_limit()
+    return most
 
 
 class ForgetBlocks(ExecutionCallback):

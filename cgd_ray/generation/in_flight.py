@@ -5,7 +5,7 @@ finds what its former life held and adds a death to each of those rows. A row wi
 given up, alone, so that the last death can be no other row's doing. Deaths outlive the driver; journals of a killed driver's actors are
 not deaths, and neither is the loss of a node with its engines, so a journal names its node. One `write` a line into the page cache
 survives the process, which is the fault meant here.
-How to use: `flight = InFlight(directory, actor_id, node_id, is_alive); with flight.entered(record_id): ...`.
+How to use: `flight = of_this_actor(directory); with flight.entered(record_id): ...`.
 """
 
 import logging
@@ -80,3 +80,20 @@ class InFlight:
         os.write(descriptor, "".join(f"{record_id}\n" for record_id in held).encode())
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def of_this_actor(directory: Path) -> InFlight:
+    """That of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
+    import ray
+
+    if not ray.is_initialized():  # asking would start Ray
+        return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
+    context = ray.get_runtime_context()
+    return InFlight(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
+
+
+def _is_alive(node_id: str) -> bool:
+    """Whether Ray has not lost a node; it starts a lost node's actors elsewhere only when it has noticed."""
+    import ray
+
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())

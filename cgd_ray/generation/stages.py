@@ -25,7 +25,7 @@ from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.engine import EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.generation.fitting import fitting_attempt
 from cgd_ray.generation.groups import check_group
-from cgd_ray.generation.in_flight import MOST_DEATHS, InFlight
+from cgd_ray.generation.in_flight import MOST_DEATHS, of_this_actor
 from cgd_ray.generation.places import Places
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.verdicts import parse_verdict
@@ -71,7 +71,7 @@ class EngineStage(ABC):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._in_flight = None if spec.in_flight is None else _in_flight(spec.in_flight)
+        self._in_flight = None if spec.in_flight is None else of_this_actor(spec.in_flight)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         if spec.role.placement.nodes_per_replica > 1:
             check_group(self.role, spec.role.placement)
@@ -284,20 +284,3 @@ def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> 
     """The seed of one turn of one record, and of its repetitions: 31 bits, so that every engine and API takes it."""
     repetition = "" if number == 1 else f"\x00{number}"
     return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}{repetition}")[:8], 16) >> 1
-
-
-def _in_flight(directory: Path) -> InFlight:
-    """Of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
-    import ray
-
-    if not ray.is_initialized():  # asking would start Ray
-        return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
-    context = ray.get_runtime_context()
-    return InFlight(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
-
-
-def _is_alive(node_id: str) -> bool:
-    """Whether Ray has not lost a node; it starts a lost node's actors elsewhere only when it has noticed."""
-    import ray
-
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS, PENDING_SUFFIX
-from cgd_ray.generation.flow_control import BLOCKS_PER_ACTOR
+from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.chaos.driver import JOURNAL, make_config
 from tests.fakes import answers_made
@@ -99,7 +99,9 @@ def actors() -> list[psutil.Process]:
 
 
 def kill_an_actor(cluster: Any, rng: random.Random) -> None:
+    deadline = time.monotonic() + 60
     while not (found := actors()):  # before the first part there may be none yet
+        assert time.monotonic() < deadline, "no actor has started"
         time.sleep(0.05)
     rng.choice(found).kill()
 
@@ -159,9 +161,9 @@ def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, 
 def most_answers_in_flight() -> int:
     """Of rows that no part holds yet: one each with the students and on the way to the teachers, three from there on."""
     generation, held = make_config(Path()).generation, rows_held_by_an_actor()
-    waiting = BLOCKS_PER_ACTOR * generation.batch_size
-    in_parts = 4 * NUM_WRITERS * (generation.rows_per_block + generation.batch_size)  # being written, and waiting for a writer that lags
-    return 2 * (held + waiting) + 3 * (2 * held + in_parts)
+    waiting = BLOCKS_PER_PROCESS * generation.batch_size  # for each teacher, and for each writer
+    in_parts = (NUM_WRITERS + 1) * (generation.rows_per_block + generation.batch_size)  # being written, and gathered for the next
+    return 2 * (held + waiting) + 3 * (2 * held + NUM_WRITERS * waiting + in_parts)
 
 
 FEW = ("--rows", "48")

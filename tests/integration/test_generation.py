@@ -15,7 +15,7 @@ import pytest
 from cgd_ray.chat import Chat
 from cgd_ray.config import Config
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE
-from cgd_ray.generation.flow_control import BLOCKS_PER_ACTOR
+from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.generation.pipeline import generate, run_attempts
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.prompts import Prompts
@@ -143,7 +143,7 @@ def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local:
     batch, places = config.generation.batch_size, config.teacher.placement.requests_in_flight
     held = batch * (CALLS_PER_PLACE * places // batch + 1)
     # what the teacher holds, what waits for it, and what the student had in hand when that was enough
-    assert int((tmp_path / "ahead").read_text()) <= held + BLOCKS_PER_ACTOR * batch + held < 400
+    assert int((tmp_path / "ahead").read_text()) <= held + BLOCKS_PER_PROCESS * batch + held < 400
     assert_exactly_once(run)
 
 
