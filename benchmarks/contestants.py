@@ -56,7 +56,7 @@ def bare(job: Job) -> Outcome:
     student, teacher = job.role("student"), job.role("teacher")
     engines = {"teacher": LLM(**engine_arguments(teacher))}
     engines["student"] = engines["teacher"] if student.model == teacher.model else LLM(**engine_arguments(student))
-    work, warm_up = work_list(job), WarmUp(job)
+    work, warm_up = work_list(job), WarmUp(job.directory, job.warm_up)
     rows = work.to_pylist()
     for row in _three_passes(job, engines, rows[: job.warm_up]):
         assert row["refinement"] is not None
@@ -90,7 +90,7 @@ class MeasuredEngine(VllmEngine):
     def __init__(self, role: RoleConfig, job: Job, questions: frozenset[str]) -> None:
         super().__init__(role)
         self._job, self._questions = job, questions
-        self._warm_up, self._num_attempts = WarmUp(job), 0
+        self._warm_up, self._num_attempts = WarmUp(job.directory, job.warm_up), 0
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """As the base class does it. The warm-up is whoever comes first, since those who come too early hold places while they wait."""
@@ -110,7 +110,7 @@ class MeasuredEngine(VllmEngine):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         arguments = sampling_arguments(min(max_tokens, tokens_of_seed(self._job, seed)))
-        return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+        return SamplingParams(**arguments, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def pipeline(job: Job) -> Outcome:
         "generation": {"batch_size": job.warm_up},
     }
     (run.root / "prompts.yaml").write_text(json.dumps(asdict(tinymath_prompts())), encoding="utf-8")
-    config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job)
+    config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job.directory, job.warm_up)
     write_work_list(work, run.work_list)
     assert layout.student_replicas == 1, "one engine sees all attempts begin"
     questions = frozenset(work["question"].to_pylist())
@@ -171,7 +171,7 @@ def ray_data_llm(job: Job) -> Outcome:
 
     ray.init(address="local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    work, warm_up, out = work_list(job), WarmUp(job), str(Path(job.directory) / "out")
+    work, warm_up, out = work_list(job), WarmUp(job.directory, job.warm_up), str(Path(job.directory) / "out")
     rows = [{"record_id": row["record_id"], "question": row["question"], "index": index} for index, row in enumerate(work.to_pylist())]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows) // job.warm_up)
     for stage in STAGES:
@@ -211,7 +211,7 @@ def _processor(job: Job, stage: Stage) -> Any:
 
 def _asked(row: Row, job: Job, stage: Stage, prompts: Prompts) -> Row:
     if stage == STAGES[0] and row["index"] >= job.warm_up:
-        WarmUp(job).wait()
+        WarmUp(job.directory, job.warm_up).wait()
     return {
         **row,
         "messages": [asdict(message) for message in messages_of(prompts, row, stage)],
@@ -222,7 +222,7 @@ def _asked(row: Row, job: Job, stage: Stage, prompts: Prompts) -> Row:
 def _answered(row: Row, job: Job, stage: Stage) -> Row:
     kept = {name: row[name] for name in ("record_id", "question", "index", *STAGES, *(f"{name}_tokens" for name in STAGES)) if name in row}
     if stage == STAGES[-1]:
-        WarmUp(job).finish_row()
+        WarmUp(job.directory, job.warm_up).finish_row()
     return {**kept, stage: row["generated_text"], f"{stage}_tokens": row["num_generated_tokens"]}
 
 

@@ -57,7 +57,7 @@ class _FixedLength(VllmEngine):
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        return SamplingParams(**sampling_arguments(max_tokens), output_kind=RequestOutputKind.FINAL_ONLY)
+        return SamplingParams(**sampling_arguments(max_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
 
 
 def by_thread(role: RoleConfig) -> Answer:
@@ -81,7 +81,7 @@ def by_async_engine(role: RoleConfig) -> Answer:
 
     chat = Chat.load(role.model)
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(role)))
-    params = SamplingParams(**sampling_arguments(role.sampling.max_tokens), output_kind=RequestOutputKind.FINAL_ONLY)
+    params = SamplingParams(**sampling_arguments(role.sampling.max_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
     names = itertools.count()
 
     async def answer(messages: Sequence[Message]) -> int:

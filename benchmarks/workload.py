@@ -116,10 +116,10 @@ class Outcome:
 class WarmUp:
     """The line between warm-up and measurement, drawn by files in a directory that all processes see."""
 
-    def __init__(self, job: Job) -> None:
-        self._directory = Path(job.directory) / "warm_up"
+    def __init__(self, directory: str, count: int) -> None:
+        self._directory = Path(directory) / "warm_up"
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._count = job.warm_up
+        self._count = count
         self._is_over = False
 
     def begin_row(self, question: str) -> None:

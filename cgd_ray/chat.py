@@ -18,6 +18,9 @@ from cgd_ray.prompts import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+DECODING_CONTEXT = 16
+"""Tokens of a prompt that its answer is decoded with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
@@ -100,6 +103,16 @@ class Chat:
             return list(self._data_encoder.encode(text, add_special_tokens=False).ids)
         except (UnicodeEncodeError, TypeError):
             raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
+
+    def decode_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """What an answer's tokens say after their prompt, without control tokens and without a character that was cut.
+
+        Some decoders treat the first token of all in another way (no space before the first word), hence the end of the prompt.
+        """
+        decoder, context = self.tokenizer.backend_tokenizer, list(prompt[-DECODING_CONTEXT:])
+        before, together = decoder.decode(context), decoder.decode([*context, *answer])
+        text = together.removeprefix(before) if together.startswith(before) else decoder.decode(list(answer))
+        return str(text).rstrip("\ufffd")
 
     def without_end(self, text: str, num_tokens: int) -> str:
         """The text without its last tokens; cut back to whole characters."""

@@ -27,7 +27,7 @@ from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, t
 from cgd_ray.prompts import Message
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    from vllm import CompletionOutput, RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -55,7 +55,7 @@ class _Request:
     input_ids: list[int]
     params: "SamplingParams"
     loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Generation]" = field(repr=False)
+    future: "asyncio.Future[RequestOutput]" = field(repr=False)
 
 
 class VllmEngine:
@@ -71,15 +71,33 @@ class VllmEngine:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
         input_ids = encode_prompt(self.chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
-        return await self._thread.generate(input_ids, self.sampling_params(sampling, budget, seed))
+        params = self.sampling_params(sampling, budget, seed)
+        output = await self._thread.generate(input_ids, params)
+        completion = output.outputs[0]
+        return Generation(
+            text=completion.text if params.detokenize else self._text(input_ids, completion),
+            num_tokens=len(completion.token_ids),
+            prompt_tokens=len(output.prompt_token_ids or ()),
+            cached_tokens=output.num_cached_tokens or 0,
+            finish_reason=completion.finish_reason,
+        )
 
     def close(self) -> None:
         """Stop the thread and free the engine's memory."""
         self._thread.close()
         self._engine.engine_core.shutdown()
 
+    def _text(self, input_ids: Sequence[int], completion: "CompletionOutput") -> str:
+        """An answer's text, decoded at once."""
+        ends = completion.finish_reason == "stop"  # by a token, which is no part of the text
+        return self.chat.decode_answer(input_ids, completion.token_ids[: -1 if ends else None])
+
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
-        """The settings in vLLM's words; a seed costs a generator per request, so greedy decoding gets none."""
+        """The settings in vLLM's words.
+
+        A seed costs a generator per request, so greedy decoding gets none. Text after every token, which only stop strings need, costs
+        the thread that steps the engine more than all else that it does for a token.
+        """
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         return SamplingParams(
@@ -91,6 +109,7 @@ class VllmEngine:
             stop=list(sampling.stop) or None,
             stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
             output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=bool(sampling.stop),
         )
 
 
@@ -100,7 +119,7 @@ class EngineThread:
     def __init__(self, engine: "LLMEngine", role: RoleConfig) -> None:
         self._engine, self._role = engine, role
         self._adapter = None if role.adapter is None else _adapter_request(role.adapter)
-        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Generation] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[RequestOutput] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._num_requests = 0
         self._stepped = time.monotonic()  # or was without requests, which is no stall
@@ -108,10 +127,10 @@ class EngineThread:
         self._thread.start()
         threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
 
-    async def generate(self, input_ids: list[int], params: "SamplingParams") -> Generation:
-        """What the engine makes of a prompt. Raises RequestError when the engine refuses it."""
+    async def generate(self, input_ids: list[int], params: "SamplingParams") -> "RequestOutput":
+        """What the engine makes of a prompt. Raises RequestError when the engine refuses it or gives it up."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Generation] = loop.create_future()
+        future: asyncio.Future[RequestOutput] = loop.create_future()
         self._inbox.put(_Request(input_ids=input_ids, params=params, loop=loop, future=future))
         try:
             return await future
@@ -171,7 +190,7 @@ class EngineThread:
             return
         self._running[request_id] = request
 
-    def _abort(self, future: "asyncio.Future[Generation]") -> None:
+    def _abort(self, future: "asyncio.Future[RequestOutput]") -> None:
         for request_id, request in list(self._running.items()):
             if request.future is future:
                 del self._running[request_id]
@@ -179,7 +198,7 @@ class EngineThread:
 
     def _hand_back(self, outputs: Sequence["RequestOutput"]) -> None:
         """Resolve the futures of finished requests, with one wake-up per loop and step."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Generation], RequestOutput]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[RequestOutput], RequestOutput]]] = {}
         for output in outputs:
             request = self._running.pop(output.request_id)
             by_loop.setdefault(request.loop, []).append((request.future, output))
@@ -246,10 +265,12 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
     gc.disable()
     try:
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         gc.freeze()
-        return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)))
+        # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
+        return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
     finally:
         gc.enable()
 
@@ -266,25 +287,17 @@ def _end_process() -> None:
     os._exit(1)
 
 
-def _fail(future: "asyncio.Future[Generation]", error: RequestError) -> None:
+def _fail(future: "asyncio.Future[RequestOutput]", error: RequestError) -> None:
     if not future.done():
         future.set_exception(error)
 
 
-def _resolve(finished: Sequence[tuple["asyncio.Future[Generation]", "RequestOutput"]]) -> None:
+def _resolve(finished: Sequence[tuple["asyncio.Future[RequestOutput]", "RequestOutput"]]) -> None:
     for future, output in finished:
         if future.done():
             continue
-        completion = output.outputs[0]
-        if completion.finish_reason not in FINISH_REASONS:
-            future.set_exception(RequestError(f"vLLM ended the request with {completion.finish_reason!r}"))
-            continue
-        future.set_result(
-            Generation(
-                text=completion.text,
-                num_tokens=len(completion.token_ids),
-                prompt_tokens=len(output.prompt_token_ids or ()),
-                cached_tokens=output.num_cached_tokens or 0,
-                finish_reason=completion.finish_reason,
-            )
-        )
+        reason = output.outputs[0].finish_reason
+        if reason in FINISH_REASONS:
+            future.set_result(output)
+        else:
+            future.set_exception(RequestError(f"vLLM ended the request with {reason!r}"))

@@ -66,6 +66,18 @@ def make_tokenizer(tokens: Sequence[str], template: str, bos: str | None, eos: s
     )
 
 
+def metaspace_tokenizer() -> PreTrainedTokenizerFast:
+    """As Llama 2's: words begin with a sign that is decoded to a space, but for the first of all; bytes for what it does not know."""
+    signs = ["<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *sorted({*"".join(BENIGN.values())} - {" "})]
+    tokenizer = Tokenizer(models.BPE({sign: index for index, sign in enumerate(signs)}, [], byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
+    )
+    control = {"bos_token": "<s>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=MIXTRAL, **control)
+
+
 @cache
 def chat_of(name: str) -> Chat:
     if name == "tinymath":
@@ -75,6 +87,7 @@ def chat_of(name: str) -> Chat:
         "llama3": lambda: make_tokenizer(LLAMA3_TOKENS, LLAMA3, "<|begin_of_text|>", "<|eot_id|>"),
         "mixtral": lambda: make_tokenizer(["<unk>", "<s>", "</s>", "[INST]", "[/INST]"], MIXTRAL, "<s>", "</s>"),
         "olmo": lambda: make_tokenizer(OLMO_TOKENS, OLMO, "<|endoftext|>", "<|endoftext|>"),
+        "metaspace": metaspace_tokenizer,
     }[name]
     return Chat(tokenizer())
 
@@ -163,6 +176,31 @@ def test_the_bos_is_there_once(name: str) -> None:
     input_ids = chat.prompt(messages_of(f"What? {hostile(name)}")).input_ids
     assert input_ids[0] == bos
     assert input_ids.count(bos) == 1
+
+
+def token_by_token(chat: Chat, prompt: Sequence[int], answer: Sequence[int]) -> str:
+    """As vLLM decodes: a stream that knows the prompt."""
+    stream, tokenizer = decoders.DecodeStream(ids=list(prompt), skip_special_tokens=True), chat.tokenizer.backend_tokenizer
+    return "".join(stream.step(tokenizer, token) or "" for token in answer)
+
+
+@pytest.mark.parametrize("name", [*CHATS, "metaspace"])
+@given(st.data())
+def test_an_answers_text_is_what_token_by_token_gives(name: str, data: st.DataObject) -> None:
+    chat = chat_of(name)
+    prompt = chat.prompt(messages_of("What is 12 + 7?")).input_ids
+    answer = chat.encode(data.draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"))))
+    control = data.draw(st.sampled_from(sorted(chat.control_ids)))
+    at = data.draw(st.integers(0, len(answer)))
+    answer = [*answer[:at], control, *answer[at:]]
+    assert chat.decode_answer(prompt, answer) == token_by_token(chat, prompt, answer).rstrip("\ufffd")
+
+
+@every_chat
+def test_an_answer_that_ends_inside_a_character_ends_before_it(name: str) -> None:
+    chat = chat_of(name)
+    prompt, answer = chat.prompt(messages_of("What is 12 + 7?")).input_ids, chat.encode("19 数")
+    assert chat.decode_answer(prompt, answer[:-1]) == "19 "
 
 
 @every_chat

@@ -47,7 +47,7 @@ def start_thread(engine: Any) -> EngineThread:
 
 async def ask(thread: EngineThread) -> list[str]:
     answers = await asyncio.gather(*(thread.generate([1, 2], params=SimpleNamespace()) for _ in range(BURST)))
-    return [answer.text for answer in answers]
+    return [answer.outputs[0].text for answer in answers]
 
 
 def ask_after_a_pause(log: Path) -> None:
