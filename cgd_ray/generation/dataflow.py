@@ -88,7 +88,8 @@ class Dataflow:
             dataset = ray.data.read_parquet(paths, override_num_blocks=num_blocks, num_cpus=0, concurrency=1)
             for stage, spec in stages:
                 pool = _pool(spec.role.placement, self.batch_size, groups)
-                dataset = dataset.map_batches(stage, fn_constructor_args=(spec,), **pool)
+                # not map_batches, which is this with a check: where GPUs are asked for it demands a number of rows in place of a block
+                dataset = dataset.map_batches_internal(stage, fn_constructor_args=(spec,), **pool)
             dataset.write_parquet(
                 str(self.output), min_rows_per_file=self.rows_per_file, concurrency=NUM_WRITERS, ray_remote_args={"num_cpus": 0}
             )
@@ -152,7 +153,7 @@ class _FilteredBeforehand(CheckpointManager):
 
 
 def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dict[str, Any]:
-    """The arguments of map_batches that make one role's actor pool; placement groups of its actors go when `groups` is closed."""
+    """The arguments of map_batches_internal that make one role's actor pool; placement groups of its actors go when `groups` is closed."""
     calls = math.ceil(CALLS_PER_PLACE * placement.requests_in_flight / batch_size) + 1
     arguments: dict[str, Any] = {
         "batch_size": None,  # a block; with a number Ray waits for so many rows and then may call with almost twice as many

@@ -2,8 +2,8 @@
 
 Ray keeps such a group until its whole job ends, even when the actor it was made for is gone, and its GPUs with it (ray#64035); so whoever
 makes one removes it. vLLM's `ray` executor uses the group that its actor is in.
-How to use: `groups = EngineGroups(placement)`; `map_batches(..., ray_remote_args_fn=groups.arguments)`; `groups.remove()`; in the actor,
-before its engine starts, `check_group("teacher", placement)`.
+How to use: `groups = EngineGroups(placement)`; `map_batches_internal(..., ray_remote_args_fn=groups.arguments)`; `groups.remove()`; in the
+actor, before its engine starts, `check_group("teacher", placement)`.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Engines that span nodes: their placement groups hold logical GPUs of two nodes, are what the actors run in, and are gone afterwards."""
+"""Engines on logical GPUs: those of one node hold them in their actors; for those that span nodes placement groups do, gone afterwards."""
 
 import time
 from collections.abc import Iterator
@@ -46,6 +46,14 @@ class SpanningEngines:
         return FakeEngines()(role)
 
 
+def engine_with_gpus(role: RoleConfig) -> Engine:
+    """A fake that is built only where its actor has the role's GPUs."""
+    import ray
+
+    assert len(ray.get_gpu_ids()) == role.placement.gpus_per_replica, ray.get_gpu_ids()
+    return FakeEngines()(role)
+
+
 def assert_the_group_holds_four_gpus_of_two_nodes() -> None:
     import ray
     from ray.util import get_current_placement_group, placement_group_table
@@ -87,6 +95,19 @@ def prepared(root: Path) -> RunDir:
     rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(8)]
     write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
     return run
+
+
+def test_engines_on_one_node_hold_its_gpus(cluster: None, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    placements = {
+        "student": {"gpus_per_replica": 1, "min_replicas": 2, "max_replicas": 2},
+        "teacher": {"gpus_per_replica": 2, "max_replicas": 2},
+    }
+    roles = {role: {"model": "nobody/fake", "placement": placement} for role, placement in placements.items()}
+    config = Config.model_validate({**config.model_dump(), **roles})
+    manifest = generate(config, prepared(tmp_path), engine_factory=engine_with_gpus)
+    assert (manifest["rows"], manifest["failed"]) == (8, 0)
+    wait_for_free_gpus()
 
 
 @pytest.mark.parametrize("broken", [False, True])
