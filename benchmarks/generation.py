@@ -3,14 +3,14 @@
 `python -m benchmarks.generation --json build/generation.json` (about twenty minutes on two idle CPU cores). Every contestant runs in a
 process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on:
 
-- bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request given to the engine at once;
+- bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request in flight;
 - pipeline: `cgd_ray.generation.pipeline.generate` under a local Ray, its records written, checked and published;
 - ray_data_llm: one `ray.data.llm` processor for each call in a chain, each with its engine, rows written as Parquet.
 
-Start-up is from the start of the process to its first finished row. Eight warm-up rows go first; tokens per second count the rows
-after them, from the end of the warm-up, when all engines are up, to the last row. All three have the machine's cores and as many engine
-threads as serve them best; LAYOUTS has what was chosen. The others' column is how many cores were busy with something else: only
-figures with hardly any of it are worth comparing, though tokens per CPU second hold up longer.
+Start-up is from the start of the process to its first finished row. Warm-up rows, as many as a call of the pipeline has, go first; tokens
+per second count the rows after them, from the end of the warm-up, when all engines are up, to the last row. All three have the machine's
+cores and as many engine threads as serve them best; `layout` has what was chosen. The others' column is how many cores were busy with
+something else: only figures with hardly any of it are worth comparing, though tokens per CPU second hold up longer.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import CONTESTANTS, ROWS_IN_FLIGHT
 from benchmarks.cpu_watch import CpuWatch
 from benchmarks.workload import TINYMATH, Job, Layout, Outcome
 
@@ -42,21 +42,20 @@ LARGE_SHAPE = {
     "layer_types": ["full_attention"] * 15,
 }
 """Qwen3 of 104M parameters."""
-LAYOUTS = {
-    # one process; its student and its teacher take turns, so both use both cores
-    "bare": Layout(threads=2, student_places=64, teacher_places=64),
-    # two of three calls are the teacher's: two of three threads too, and the kernel shares the cores out; one teacher of two threads was
-    # slower, as OpenMP's threads wait for each other by spinning on cores that the student could use
-    "pipeline": Layout(teacher_replicas=2, student_places=64, teacher_places=48),
-    # one engine for each call, all of one thread: three of three
-    "ray_data_llm": Layout(),
-}
 RUNS: dict[str, dict[str, Any]] = {
     "large": {"rows": 384, "dummy": True, "max_tokens": 48},
-    "tiny": {"rows": 384, "dummy": False},
-    "lognormal": {"rows": 256, "dummy": False, "sigma": 0.7},
+    "tiny": {"rows": 960, "dummy": False, "warm_up": 64},
+    "lognormal": {"rows": 960, "dummy": False, "warm_up": 64, "sigma": 0.7},
 }
 """Name -> fields of its job."""
+PLACES = {
+    # its cache holds the conversations of so many: a refinement finds its critique there
+    "large": {"student_places": 64, "teacher_places": 48},
+    # a step costs the same whatever its size
+    "tiny": {"student_places": 256, "teacher_places": 384},
+    "lognormal": {"student_places": 256, "teacher_places": 384},
+}
+"""Of the pipeline's engines."""
 MOST_OTHERS_CORES = 0.15
 """Cores that others may use before a measurement counts as disturbed."""
 QUIET_S = 3.0
@@ -74,6 +73,19 @@ def large_model(directory: Path) -> str:
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     (directory / "config.json").write_text(json.dumps({**config, **LARGE_SHAPE}), encoding="utf-8")
     return str(directory)
+
+
+def layout(contestant: str, name: str, rows: int) -> Layout:
+    """How a contestant uses the cores in one of RUNS."""
+    if contestant == "bare":  # one process; its student and its teacher take turns, so both use both cores
+        return Layout(threads=2, student_places=rows, teacher_places=rows)
+    if contestant == "pipeline":
+        # two of three calls are the teacher's: two of three threads too, and the kernel shares the cores out; one teacher of two threads
+        # was slower, as OpenMP's threads wait for each other by spinning on cores that the student could use
+        return Layout(teacher_replicas=2, **PLACES[name])
+    return Layout(
+        student_places=ROWS_IN_FLIGHT, teacher_places=ROWS_IN_FLIGHT
+    )  # one engine for each call, all of one thread: three of three
 
 
 def measure(contestant: str, job: Job, tries: int) -> dict[str, Any]:
@@ -136,7 +148,8 @@ def compare(name: str, contestants: Sequence[str], rows: int | None, tries: int)
         with tempfile.TemporaryDirectory() as directory:
             fields = {**RUNS[name], **({} if rows is None else {"rows": rows})}
             models = _models(Path(directory), is_large=fields["dummy"])
-            job = Job(**models, **fields, layout=LAYOUTS[contestant], directory=str(Path(directory) / "work"))
+            engines = layout(contestant, name, fields["rows"])
+            job = Job(**models, **fields, layout=engines, directory=str(Path(directory) / "work"))
             figures[contestant] = measure(contestant, job, tries)
         sys.stdout.write(_line(name, contestant, figures[contestant]))
         sys.stdout.flush()
@@ -178,7 +191,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
-    parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 8")
+    parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 64")
     parser.add_argument(
         "--tries", type=int, default=1, help="for machines with other users: wait for quiet moments, repeat what they disturb"
     )
