@@ -1,6 +1,6 @@
 """How much of a refinement's prompt the teacher's engine finds in its prefix cache, and what that saves.
 
-`python -m benchmarks.prefix_cache --json build/prefix_cache.json` (about two minutes on two idle CPU cores; no Ray). The embedded student
+`python -m benchmarks.prefix_cache --json build/prefix_cache.json` (about three minutes on two idle CPU cores; no Ray). The embedded student
 attempts problems, then the embedded teacher runs the pipeline's critique-and-refine stage on them once for each setting, every one in a
 process of its own. Half of the rows go through the stage as in a run, where a refinement follows its critique at once: this gives the hit
 rate. The other half are critiqued first and refined afterwards, so that the refinement pass can be timed by itself; CPU seconds, of which
@@ -164,7 +164,7 @@ def _table(result: Mapping[str, Any]) -> str:
 def main() -> None:
     """Run, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=1024, help="1,024 are all embedded problems")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
