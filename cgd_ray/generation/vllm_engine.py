@@ -47,7 +47,7 @@ FINISH_REASONS = ("stop", "length")
 MAX_CPU_CACHE_BYTES = 2**30
 CPU_BLOCK_SIZE = 32
 """Tokens of one block of keys and values, the unit in which prefixes are shared; the least that vLLM's CPU attention knows. With vLLM's
-default of 128 a refinement finds 67 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
+default of 128 a refinement finds 64 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
