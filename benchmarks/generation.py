@@ -1,6 +1,6 @@
 """Tokens per second and start-up of the three calls: this pipeline beside bare vLLM and beside `ray.data.llm`, on the same work.
 
-`python -m benchmarks.generation --json build/generation.json` (about twenty minutes on two idle CPU cores). Every contestant runs in a
+`python -m benchmarks.generation --json build/generation.json` (about half an hour on two idle CPU cores). Every contestant runs in a
 process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on:
 
 - bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request in flight;
@@ -83,9 +83,8 @@ def layout(contestant: str, name: str, rows: int) -> Layout:
         # two of three calls are the teacher's: two of three threads too, and the kernel shares the cores out; one teacher of two threads
         # was slower, as OpenMP's threads wait for each other by spinning on cores that the student could use
         return Layout(teacher_replicas=2, **PLACES[name])
-    return Layout(
-        student_places=ROWS_IN_FLIGHT, teacher_places=ROWS_IN_FLIGHT
-    )  # one engine for each call, all of one thread: three of three
+    # one engine for each call, all of one thread: three of three
+    return Layout(student_places=ROWS_IN_FLIGHT, teacher_places=ROWS_IN_FLIGHT)
 
 
 def measure(contestant: str, job: Job, tries: int) -> dict[str, Any]:

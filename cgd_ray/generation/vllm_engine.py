@@ -27,7 +27,7 @@ from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, t
 from cgd_ray.prompts import Message
 
 if TYPE_CHECKING:
-    from vllm import CompletionOutput, RequestOutput, SamplingParams
+    from vllm import RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -74,8 +74,9 @@ class VllmEngine:
         params = self.sampling_params(sampling, budget, seed)
         output = await self._thread.generate(input_ids, params)
         completion = output.outputs[0]
+        ids = completion.token_ids[: -1 if completion.finish_reason == "stop" else None]  # a token that ends it is no part of the text
         return Generation(
-            text=completion.text if params.detokenize else self._text(input_ids, completion),
+            text=completion.text if params.detokenize else self.chat.decode_answer(input_ids, ids),
             num_tokens=len(completion.token_ids),
             prompt_tokens=len(output.prompt_token_ids or ()),
             cached_tokens=output.num_cached_tokens or 0,
@@ -87,16 +88,11 @@ class VllmEngine:
         self._thread.close()
         self._engine.engine_core.shutdown()
 
-    def _text(self, input_ids: Sequence[int], completion: "CompletionOutput") -> str:
-        """An answer's text, decoded at once."""
-        ends = completion.finish_reason == "stop"  # by a token, which is no part of the text
-        return self.chat.decode_answer(input_ids, completion.token_ids[: -1 if ends else None])
-
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
         """The settings in vLLM's words.
 
         A seed costs a generator per request, so greedy decoding gets none. Text after every token, which only stop strings need, costs
-        the thread that steps the engine more than all else that it does for a token.
+        the thread that steps the engine 16 microseconds a token.
         """
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
