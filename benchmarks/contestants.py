@@ -18,7 +18,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.workload import Job, Outcome, WarmUp, measured_tokens, sampling_arguments, tinymath_prompts, tokens_of_seed, work_list
+from benchmarks.workload import (
+    Job,
+    Outcome,
+    WarmUp,
+    engine_sampling,
+    measured_tokens,
+    sampling_arguments,
+    tinymath_prompts,
+    tokens_of_seed,
+    work_list,
+)
 from cgd_ray.config import Config, RoleConfig, SamplingConfig
 from cgd_ray.generation.engine import Engine, Generation
 from cgd_ray.generation.stages import turn_seed
@@ -107,10 +117,7 @@ class MeasuredEngine(VllmEngine):
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
         """An answer of exactly the job's length for this turn."""
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        arguments = sampling_arguments(min(max_tokens, tokens_of_seed(self._job, seed)))
-        return SamplingParams(**arguments, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+        return engine_sampling(min(max_tokens, tokens_of_seed(self._job, seed)))
 
 
 @dataclass(frozen=True, kw_only=True)

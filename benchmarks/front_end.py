@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.figures import write_figures
 from benchmarks.generation import large_model
-from benchmarks.workload import TINYMATH, sampling_arguments, tinymath_prompts
+from benchmarks.workload import TINYMATH, engine_sampling, tinymath_prompts
 from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.generation.vllm_engine import VllmEngine, engine_arguments, set_environment
@@ -55,9 +55,7 @@ class _FixedLength(VllmEngine):
     """The project's engine with answers of exactly so many tokens."""
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        return SamplingParams(**sampling_arguments(max_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+        return engine_sampling(max_tokens)
 
 
 def by_thread(role: RoleConfig) -> Answer:
@@ -74,14 +72,12 @@ def by_async_engine(role: RoleConfig) -> Answer:
     """vLLM's AsyncLLM; to be called in the event loop."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"  # it has no other way
     set_environment(on_cpu=True)
-    from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
     chat = Chat.load(role.model)
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(role)))
-    params = SamplingParams(**sampling_arguments(role.sampling.max_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+    params = engine_sampling(role.sampling.max_tokens)
     names = itertools.count()
 
     async def answer(messages: Sequence[Message]) -> int:

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import write_figures
 from benchmarks.training_gpu import SHAPES
-from benchmarks.workload import Outcome, WarmUp, sampling_arguments
+from benchmarks.workload import Outcome, WarmUp, engine_sampling, sampling_arguments
 from cgd_ray.chat import Chat
 from cgd_ray.config import ClusterConfig, RoleConfig, SamplingConfig
 from cgd_ray.generation.engine import Engine, Generation
@@ -135,9 +135,7 @@ class _MeasuredEngine(VllmEngine):
         return generation
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        return SamplingParams(**sampling_arguments(max_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+        return engine_sampling(max_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,6 +195,13 @@ def sampling_arguments(num_tokens: int) -> dict[str, Any]:
     return {"temperature": 0.0, "max_tokens": num_tokens, "ignore_eos": True}
 
 
+def engine_sampling(num_tokens: int) -> Any:
+    """The same as SamplingParams of this project's engine, whose answers are decoded at their end; needs vLLM."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(**sampling_arguments(num_tokens), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
 def measured_tokens(job: Job, work: pa.Table) -> int:
     """Tokens that the measured rows have, whoever generates them."""
     ids = work["record_id"].to_pylist()[job.warm_up :]
