@@ -64,8 +64,7 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         ) from None
     try:
         nodes = [Node(resources=node["Resources"], labels=node["Labels"]) for node in ray.nodes() if node["Alive"]]
-        # the autoscaler tells its limits here alone; Ray Train asks it the same way
-        yield Resources(nodes=nodes, limits=ray._private.state.state.get_max_resources_from_cluster_config() or {})
+        yield Resources(nodes=nodes, limits=cluster.max_resources)
     finally:
         ray.shutdown()
 

@@ -1,6 +1,6 @@
 """What the progress bars of a run say beside their counts.
 
-How to use: `show_generation(bar, counts)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
+How to use: `show_generation(bar, counts, paid)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
 `show_live_step(bar, step, num_records)` is `run_live`'s.
 """
 
@@ -14,13 +14,13 @@ from cgd_ray.training.answers import Answers
 MOST_REASONS, REASON_WIDTH = 3, 80  # of failures beside a bar
 
 
-def show_generation(bar: Bar, counts: Mapping[str, int]) -> None:
-    """Draw the counts of a generation."""
+def show_generation(bar: Bar, counts: Mapping[str, int], paid: str = "") -> None:
+    """Draw the counts of a generation, and what an endpoint was paid for it."""
     if not any(counts.get(name) for name in ("attempts", "failed")):
         bar.update(0, "engines are starting")
         return
     note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
-    bar.update(counts["refinements"] + counts["failed"], note + failures(counts))
+    bar.update(counts["refinements"] + counts["failed"], note + (f", {paid}" if paid else "") + failures(counts))
 
 
 def failures(counts: Mapping[str, int]) -> str:

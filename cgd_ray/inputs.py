@@ -30,15 +30,36 @@ def training_problems(config: Config) -> tuple[pa.Table, dict[str, Any] | None]:
 
 def make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Path, pa.Table]:
     """Read the problems to evaluate and to validate on too: a wrong column is better found now than after a night of generation."""
+    for setting in _graded_by(config):
+        _check_answers(problems, setting, "problems")
     lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
     if config.evaluation is not None:
-        held_out = load_problems(config.evaluation.problems)
+        held_out = load_problems(config.evaluation.problems, "evaluation.problems")
+        _check_answers(held_out, "evaluation", "evaluation.problems")
         lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
     if config.training.validation is not None and config.training.validation.answers is not None:
         lists[run.validation_work_list] = problems_to_answer(lists[run.work_list], config.training.validation)
     for path, work in lists.items():
         check_work_list(work, path)
     return lists
+
+
+def _graded_by(config: Config) -> list[str]:
+    """Settings that mean nothing where no answer can be graded."""
+    settings = [] if config.selection.keep == "all" else [f"selection.keep {config.selection.keep}"]
+    return (
+        settings
+        if config.generation.refine_attempts == 1
+        else [*settings, f"generation.refine_attempts {config.generation.refine_attempts}"]
+    )
+
+
+def _check_answers(problems: pa.Table, setting: str, source: str) -> None:
+    if problems["reference_answer"].null_count == problems.num_rows:
+        raise ValueError(
+            f"{setting} grades answers, and none of the {problems.num_rows:,} problems has a reference answer; map "
+            f"{source}.fields.reference_answer, or leave {setting.partition(' ')[0]} out"
+        )
 
 
 def check_given_records(config: Config, records: Path) -> None:

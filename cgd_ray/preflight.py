@@ -79,7 +79,9 @@ def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[st
         terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
         needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
         if wanted > most:
-            raise ValueError(f"{needs}, the cluster has {most:g}; lower them or add nodes")
+            raise ValueError(
+                f"{needs}, the cluster has {most:g}; lower them, add nodes, or set cluster.max_resources to what an autoscaler adds"
+            )
         yield f"{needs}, the cluster has {present:g} and may grow to {most:g}: waiting for its autoscaler"
 
 
@@ -92,7 +94,7 @@ def _check_nodes(config: Config, resources: Resources, phase: str) -> Iterator[s
         needs = f"{phase} needs {demand.setting} {demand.count} x {_needs(demand)}, {_offers(demand, resources.nodes, room)}"
         kind = "GPU" if demand.gpus else "CPU"
         if resources.present(kind) == resources.most(kind):
-            raise ValueError(f"{needs}; ask for less, or add such nodes")
+            raise ValueError(f"{needs}; ask for less, add such nodes, or set cluster.max_resources to what an autoscaler adds")
         yield f"{needs}: waiting for the autoscaler to add such nodes"
 
 

@@ -25,6 +25,8 @@ class Message:
 SIGN_OF_LIFE = "Say yes."
 """What an endpoint that leaves a row unanswered is asked to see whether it answers anything; its answer is not used."""
 
+_FIELD = re.compile(r"\{(question|attempt|critique|refinement|reference_answer|reference_solution)\}")
+"""What a template may seem to ask for; other braces are text, as LaTeX has them."""
 _PLACEHOLDERS: dict[str, set[str]] = {
     "solve": {"question"},
     "critique": {"question", "attempt"},
@@ -135,9 +137,12 @@ def load_prompts(path: str | None) -> Prompts:
             continue  # no system message
         if not isinstance(template, str):
             raise ValueError(f"prompts file {path}: template {name} is {template!r}, not a text; put it in quotes")
-        for field in sorted(_PLACEHOLDERS.get(name, set())):
-            if f"{{{field}}}" not in template:
-                raise ValueError(f"prompts file {path}: template {name} lacks {{{field}}}, so the model would never see it; add it")
+        mine, found = _PLACEHOLDERS.get(name, set()), set(_FIELD.findall(template))
+        if lacking := sorted(mine - found):
+            raise ValueError(f"prompts file {path}: template {name} lacks {{{lacking[0]}}}, so the model would never see it; add it")
+        if foreign := sorted(found - mine):
+            has = ", ".join(f"{{{field}}}" for field in sorted(mine)) or "no fields"
+            raise ValueError(f"prompts file {path}: template {name} holds {{{foreign[0]}}}, which would be sent as it stands; it has {has}")
     return Prompts(**tree)
 
 

@@ -7,6 +7,7 @@ How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a p
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pyarrow as pa
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config, RoleConfig
-from cgd_ray.console import Screen
+from cgd_ray.console import Bar, Screen
 from cgd_ray.displays import TrainingDisplay, failures, show_generation, show_live_step
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.pipeline import check_records, generate
+from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.generation.selection import select_records
 from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
 from cgd_ray.live import run_live
@@ -30,6 +32,7 @@ from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
+from cgd_ray.spending import Account
 from cgd_ray.stopping import stopped_by_sigterm
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples import make_examples
@@ -65,7 +68,7 @@ class Stage:
 
 
 def execute(command: str, config: Config) -> None:
-    """Run what is unfinished of a command's stages, then write summary.json and print the closing table.
+    """Run what is unfinished of a command's stages, then write summary.json, in any case, and print the closing table.
 
     Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that could not finish.
     """
@@ -78,8 +81,13 @@ def execute(command: str, config: Config) -> None:
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with refusing():
             pending = _pending(command, session)
-        if pending:
-            _work_off(pending, session)
+        try:
+            if pending:
+                _work_off(pending, session)
+        except BaseException:
+            with suppress(Exception):  # what went wrong comes first
+                write_json(run.summary, summarise(config, run))
+            raise
         summary = summarise(config, run)
         write_json(run.summary, summary)
         screen.table(f"cgd {command}", closing_rows(summary))
@@ -142,7 +150,18 @@ def _generate(session: Session) -> None:
     config = session.config
     total = session.work_lists[session.run.work_list].num_rows
     with session.screen.progress("generate", total, "records") as bar:
-        generate(config, session.run, lambda counts: show_generation(bar, counts))
+        generate(config, session.run, _telling(session, bar))
+
+
+def _telling(session: Session, bar: Bar) -> ProgressFn:
+    """Draws a generation's counts, with what an endpoint has been paid so far."""
+    api, account = session.config.teacher.api, Account(session.run.spending)
+
+    def tell(counts: dict[str, int]) -> None:
+        cost = None if api is None else account.spending().cost(api)
+        show_generation(bar, counts, "" if api is None or cost is None else f"{cost:,.2f} {api.currency}")
+
+    return tell
 
 
 def _select(session: Session) -> None:
@@ -214,7 +233,7 @@ def _live(session: Session) -> None:
         report = run_live(
             config,
             run,
-            lambda counts: show_generation(made, counts),
+            _telling(session, made),
             lambda step: show_live_step(trained, step, total),
         )
     write_json(run.training_report, report)

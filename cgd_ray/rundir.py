@@ -64,7 +64,10 @@ class RunDir:
                 key, old, new = differences[0]
                 more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
                 what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
-                raise ValueError(f"run_dir {self.root} belongs to another config: {what}; choose another run_dir")
+                raise ValueError(
+                    f"run_dir {self.root} belongs to another config: {what}; choose another run_dir (with "
+                    f"generation.reuse=[{self.records}] what stays the same is not made again)"
+                )
 
     def claim(self, config: Config) -> None:
         """Make the directory this config's own, which `check` has allowed: the resolved config and wording are written into it."""

@@ -79,54 +79,23 @@ class Spending:
         return None
 
 
-class Ledger:
-    """The journal of one directory, as one engine writes it and all engines' purchases as it knows them."""
+class Account:
+    """What all engines of a run have spent, followed while they do; takes no memory for what it has read."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._own: int | None = None  # descriptor of the file that this engine writes, made with the first purchase
         self._read_bytes: dict[Path, int] = {}
-        self._places: dict[str, tuple[Path, int]] = {}  # of a request's answer: file and offset, since all texts may not fit in memory
         self._spending = Spending()
 
-    def add(self, purchase: Purchase) -> None:
-        """Write a purchase down; it is on the disk when this returns. Raises OSError when it could not be written whole."""
-        if self._own is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._own = os.open(self._directory / f"{uuid.uuid4().hex}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        line = json.dumps(asdict(purchase)).encode() + b"\n"
-        try:
-            while line:  # the last room of a disk takes a part of it without complaint
-                line = line[os.write(self._own, line) :]
-            os.fsync(self._own)
-        except OSError:
-            self.close()  # nothing may follow a torn line in its file; the next purchase begins another
-            raise
-
     def spending(self) -> Spending:
-        """What all engines of this run have spent so far."""
+        """What they have spent so far."""
         for file in self._directory.glob("*.jsonl"):
             for offset, purchase in self._news(file):
-                self._spending = self._spending.plus(purchase)
-                if purchase.key is not None:
-                    self._places[purchase.key] = (file, offset)
+                self._take(file, offset, purchase)
         return self._spending
 
-    def bought(self, key: str) -> Purchase | None:
-        """The answer to a request, when any engine has bought it."""
-        self.spending()
-        if key not in self._places:
-            return None
-        file, offset = self._places[key]
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            return Purchase(**json.loads(stream.readline()))
-
-    def close(self) -> None:
-        """Close the file that this engine writes."""
-        if self._own is not None:
-            os.close(self._own)
-            self._own = None
+    def _take(self, file: Path, offset: int, purchase: Purchase) -> None:
+        self._spending = self._spending.plus(purchase)
 
     def _news(self, file: Path) -> Iterator[tuple[int, Purchase]]:
         """Offset and content of each whole line that was not read before; a last line torn by a kill stays unread."""
@@ -146,9 +115,53 @@ class Ledger:
         self._read_bytes[file] = offset
 
 
+class Ledger(Account):
+    """The account as an engine keeps it: it writes down what it buys, and knows what the others have bought."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._own: int | None = None  # descriptor of the file that this engine writes, made with the first purchase
+        self._places: dict[str, tuple[Path, int]] = {}  # of a request's answer: file and offset, since all texts may not fit in memory
+
+    def add(self, purchase: Purchase) -> None:
+        """Write a purchase down; it is on the disk when this returns. Raises OSError when it could not be written whole."""
+        if self._own is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._own = os.open(self._directory / f"{uuid.uuid4().hex}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        line = json.dumps(asdict(purchase)).encode() + b"\n"
+        try:
+            while line:  # the last room of a disk takes a part of it without complaint
+                line = line[os.write(self._own, line) :]
+            os.fsync(self._own)
+        except OSError:
+            self.close()  # nothing may follow a torn line in its file; the next purchase begins another
+            raise
+
+    def bought(self, key: str) -> Purchase | None:
+        """The answer to a request, when any engine has bought it."""
+        self.spending()
+        if key not in self._places:
+            return None
+        file, offset = self._places[key]
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            return Purchase(**json.loads(stream.readline()))
+
+    def close(self) -> None:
+        """Close the file that this engine writes."""
+        if self._own is not None:
+            os.close(self._own)
+            self._own = None
+
+    def _take(self, file: Path, offset: int, purchase: Purchase) -> None:
+        super()._take(file, offset, purchase)
+        if purchase.key is not None:
+            self._places[purchase.key] = (file, offset)
+
+
 def spent(directory: Path) -> Spending:
     """What a run has spent, by its journal."""
-    return Ledger(directory).spending()
+    return Account(directory).spending()
 
 
 def _limit_line(setting: str, limit: str, spending: str) -> str:

@@ -137,8 +137,8 @@ def _with_absolute_paths(config: Config) -> Config:
     def role(source: RoleConfig) -> RoleConfig:
         if source.api is not None:
             return source
-        template = None if source.chat_template is None else str(Path(source.chat_template).absolute())
-        return source.model_copy(update={"model": absolute(source.model), "chat_template": template})
+        files = {name: str(Path(value).absolute()) for name in ("adapter", "chat_template") if (value := getattr(source, name)) is not None}
+        return source.model_copy(update={"model": absolute(source.model), **files})
 
     update: dict[str, Any] = {
         "run_dir": str(Path(config.run_dir).absolute()),

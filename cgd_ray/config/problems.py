@@ -25,7 +25,9 @@ class SourceConfig(Settings):
     """Where problems come from."""
 
     path: str
-    """A .jsonl, .json or .parquet file, a directory of Parquet files or of a saved Hugging Face data set, or a hub name."""
+    """A .jsonl, .json or .parquet file, a directory of Parquet files or of a Hugging Face data set, or a hub name."""
+    subset: str | None = None
+    """Subset (configuration) of a Hugging Face data set that has several, e.g. main of openai/gsm8k."""
     split: str = "train"
     """Split to read; Hugging Face data sets only."""
     fields: FieldMapping = FieldMapping()

@@ -39,7 +39,7 @@ class PlacementConfig(Settings):
     cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one engine actor."""
     gpus_per_replica: Annotated[int, Field(ge=0)] = 0
-    """GPUs of one engine on each of its nodes = its tensor-parallel size; 0 runs vLLM's CPU build."""
+    """GPUs of one engine on each of its nodes = its tensor-parallel size; 0 where vLLM's CPU build is installed."""
     nodes_per_replica: Count = 1
     """Nodes that one engine is spread over = its pipeline-parallel size, for models that one node's GPUs cannot hold."""
     accelerator_type: str | None = None
@@ -81,6 +81,20 @@ MEMORY_ARGUMENTS = (
 )
 """Engine arguments that only say how vLLM uses its memory. They change which requests share a step and which kernels run, so what is
 generated stays the same but for rounding, as with another number of GPUs. All others may change it and are part of the fingerprints."""
+
+
+OWNED_ARGUMENTS = {
+    "model": "set model",
+    "tokenizer": "it is the model's own: remove it",
+    "max_model_len": "set context_length",
+    "tensor_parallel_size": "set placement.gpus_per_replica",
+    "pipeline_parallel_size": "set placement.nodes_per_replica",
+    "data_parallel_size": "set placement.min_replicas and max_replicas",
+    "distributed_executor_backend": "it follows from placement: remove it",
+    "enable_lora": "set adapter",
+    "trust_remote_code": "a model's own code is never run: convert the model or remove it",
+}
+"""Engine arguments that other settings decide, which would be at odds with them or with what Ray has reserved, and what to do instead."""
 
 
 class ThinkingConfig(Settings):
@@ -167,7 +181,7 @@ class RoleConfig(Settings):
     placement: PlacementConfig = PlacementConfig()
     """Replicas and their resources."""
     engine: Mapping[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}."""
+    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}; none that another setting is."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
     chat_template: str | None = None
@@ -178,6 +192,13 @@ class RoleConfig(Settings):
     """Seconds one generation may take before its row fails; an endpoint has `api.request_timeout_s`."""
     stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0
     """An engine that has requests and takes no step for so many seconds is replaced, and its rows are repeated."""
+
+    @model_validator(mode="after")
+    def _arguments_have_one_owner(self) -> "RoleConfig":
+        for name, remedy in OWNED_ARGUMENTS.items():
+            if name in self.engine:
+                raise ValueError(f"engine.{name} is {self.engine[name]!r}; {remedy}")
+        return self
 
     @model_validator(mode="after")
     def _engine_or_api(self) -> "RoleConfig":

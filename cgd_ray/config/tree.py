@@ -1,5 +1,6 @@
 """A whole run: the root of the tree, and which of its settings say only where and how fast it executes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -57,7 +58,7 @@ class GenerationConfig(Settings):
     direct_answers: bool = False
     """Also make the teacher's answer to the problem alone, which arm distilled_sft learns; that arm asks for it by itself."""
     reuse: tuple[str, ...] = ()
-    """Finished records of other runs (RUN_DIR/records): columns that this run would make alike are taken from there."""
+    """Records of other runs (RUN_DIR/records), finished or not: columns that this run would make alike are taken from there."""
     rows_per_block: Count = 32
     """Least rows of a part of the records, the unit of durable progress. A killed run loses these and what is in flight: with each engine
     about four times its requests_in_flight."""
@@ -65,7 +66,7 @@ class GenerationConfig(Settings):
     """Most rows handed to an engine actor in one call; several calls are in flight, so a batch is no barrier. Each call costs Ray about
     20 ms of CPU over all stages: engines that finish hundreds of rows a second want larger ones."""
     max_failed_fraction: Fraction = 0.05
-    """More failed rows than this share end the run with an error; what finished is kept."""
+    """More failed rows than this share of all end the run, as soon as there are so many; what finished is kept."""
 
 
 class SelectionConfig(Settings):
@@ -97,6 +98,9 @@ class ClusterConfig(Settings):
     """Address of a running cluster, or auto for the one on this machine; null takes RAY_ADDRESS (a Ray job has it) or starts Ray here."""
     num_cpus: Count | None = None
     """Logical CPUs when Ray is started on this machine; null takes the real number."""
+    max_resources: Mapping[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    """What an autoscaler may bring all nodes together to, e.g. {GPU: 16, CPU: 512}, so that a plan for more than there is now waits and is
+    not refused. Ray itself does not tell its autoscaler's limits. Empty: there is none."""
 
 
 class Config(Settings):

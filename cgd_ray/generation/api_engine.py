@@ -29,7 +29,7 @@ from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.retrying import retry_after_s, retry_delay_s
 from cgd_ray.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.records import short_hash
-from cgd_ray.spending import Ledger, Purchase
+from cgd_ray.spending import Ledger, Purchase, Spending
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class ApiEngine:
         """
         fields = request_fields(self._role, self._api, messages, sampling, seed)
         key = _request_key(self._api.base_url, fields, seed)
-        purchase = self._ledger.bought(key) or await self._buy(key, fields)
+        before = self._ledger.bought(key)
+        purchase = before or await self._buy(key, fields)
         if purchase.finish_reason not in FINISH_REASONS:
             raise RequestError(f"the endpoint ended the answer with {purchase.finish_reason!r}")
         if not _is_unicode(purchase.text + (purchase.thinking or "")):
@@ -98,6 +99,7 @@ class ApiEngine:
             prompt_tokens=purchase.prompt_tokens,
             cached_tokens=purchase.cached_tokens,
             finish_reason=purchase.finish_reason,
+            cost=0.0 if before else Spending().plus(purchase).cost(self._api) or 0.0,
         )
 
     def close(self) -> None:
@@ -179,9 +181,9 @@ class ApiEngine:
             what = "wants a key; set teacher.api.key_variable" if variable is None else f"refuses the key in {variable}; set a valid one"
             return RunEndedError(f"{address} {what} on every node and run the same command again (HTTP {status})")
         if status == 404:
-            return RunEndedError(f"{address} knows no model {self._role.model} (HTTP 404); check teacher.model and teacher.api.base_url")
+            return RunEndedError(f"{address} has no model {self._role.model} (HTTP 404); check teacher.model and teacher.api.base_url")
         if status == 402 or error.code == "insufficient_quota":
-            return RunEndedError(f"{address} wants to be paid first (HTTP {status}); top the account up and run the same command again")
+            return RunEndedError(f"{address} reports no credit left (HTTP {status}); top the account up and run the same command again")
         if status not in RETRIED_STATUSES and status < 500:
             return RequestError(f"{address} refuses the request (HTTP {status}): {self._quoted(error)}")
         wait_s = retry_after_s(error.response.headers.get("retry-after"), time.time())

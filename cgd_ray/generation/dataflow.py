@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,13 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig, CheckpointManager
 
 from cgd_ray.config import PlacementConfig
+from cgd_ray.generation.finished import IDS, PENDING_SUFFIX, committed, parts_of
 from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.groups import EngineGroups
+from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.generation.stages import EngineStage, StageSpec
 
 ID_COLUMN = "record_id"
-IDS = "ids"
-"""Directory, in an unfinished run's state, of the ids of each part; a part's name begins with that of its ids' file without suffix."""
-PENDING_SUFFIX = ".pending.parquet"  # Ray's name for a part that is being written
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
 NUM_WRITERS = 2
 """Processes that write parts; they reserve no CPU, so that engines which reserve all of them do not keep the parts from being written.
@@ -65,12 +65,20 @@ class Dataflow:
 
     def finished_ids(self) -> "pa.Array[Any]":
         """Ids whose rows are durably written."""
-        tables = [pq.read_table(file, columns=[ID_COLUMN]) for file in self._committed()]
+        tables = [pq.read_table(file, columns=[ID_COLUMN]) for file in committed(self.checkpoint)]
         return pa.concat_tables(tables)[ID_COLUMN].combine_chunks() if tables else pa.array([], pa.string())
 
     def num_finished(self) -> int:
         """How many rows are durably written."""
-        return sum(pq.read_metadata(file).num_rows for file in self._committed())
+        return sum(pq.read_metadata(file).num_rows for file in committed(self.checkpoint))
+
+    def failures(self) -> ReasonCounts:
+        """Why rows that are durably written failed."""
+        errors = ReasonCounts()
+        for part in chain.from_iterable(parts_of(ids, self.output) for ids in committed(self.checkpoint)):
+            for reason in pq.read_table(part, columns=["error"])["error"].drop_null().to_pylist():
+                errors.add(reason)
+        return errors
 
     def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
@@ -94,9 +102,6 @@ class Dataflow:
                 str(self.output), min_rows_per_file=self.rows_per_file, concurrency=NUM_WRITERS, ray_remote_args={"num_cpus": 0}
             )
         shutil.rmtree(remaining)
-
-    def _committed(self) -> list[Path]:
-        return [file for file in sorted(self.checkpoint.glob("*.parquet")) if not file.name.endswith(PENDING_SUFFIX)]
 
     def _write_remaining(self, directory: Path) -> list[Path]:
         """Write the rows that are still to be made in files of the same size, but for the last, with a few of them in memory at a time."""

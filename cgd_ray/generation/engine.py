@@ -30,6 +30,8 @@ class Generation:
     """Of the prompt's tokens, those found in the engine's prefix cache."""
     finish_reason: str
     """"stop", or "length" when cut off by a limit."""
+    cost: float = 0.0
+    """What an endpoint was paid for it now, in its currency; 0 without prices, for what was paid for before and for our own engines."""
 
 
 class RequestError(ValueError):

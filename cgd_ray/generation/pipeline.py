@@ -22,10 +22,12 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
+from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
-from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, watched
-from cgd_ray.generation.reasons import ReasonCounts
+from cgd_ray.generation.finished import BEGUN
+from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, failed_before, watched
+from cgd_ray.generation.reasons import FailureLimit, ReasonCounts
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.prompts import Prompts, load_prompts
@@ -68,8 +70,8 @@ def generate(
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
     `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
-    directory holds records of other models, prompts or sampling, when an engine had to end the run, which can be resumed, and, after
-    everything is written, when more rows failed than `generation.max_failed_fraction`. Raises StoppedError when SIGTERM ended it early.
+    directory holds records of other models, prompts or sampling, and when an engine had to end the run or more rows failed than
+    `generation.max_failed_fraction`, which can be resumed. Raises StoppedError when SIGTERM ended it early.
     """
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
@@ -91,8 +93,9 @@ def generate(
     reused: Reused = {}
     if config.generation.reuse and read_manifest(run.records) is None:
         reused = prefill(run.work_list, [Path(source) for source in config.generation.reuse], plan.fingerprints, prefilled)
-    manifest = _produce(plan, flow, on_progress, reused)
-    _check_failures(manifest, config.generation.max_failed_fraction, run.records)
+    limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
+    manifest = _produce(plan, flow, on_progress, reused, limit)
+    limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
     return manifest
 
 
@@ -125,22 +128,39 @@ def run_attempts(
     _produce(plan, flow, on_progress, reused={})
 
 
-def _produce(plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Reused) -> dict[str, Any]:
+def _produce(
+    plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Reused, limit: FailureLimit | None = None
+) -> dict[str, Any]:
     """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
     fingerprint = _fingerprint(plan.fingerprints)
     manifest = read_manifest(flow.output)
     if manifest is not None:
         _check_fingerprint(flow.output, manifest["fingerprint"], fingerprint)
         return manifest
-    begun, ledger, stop_flag = flow.state / "fingerprint.json", flow.state / "ledger.json", flow.state / STOP_FLAG
+    begun, ledger, stop_flag = flow.state / BEGUN, flow.state / "ledger.json", flow.state / STOP_FLAG
     if (before := read_json(begun)) is not None:
         _check_fingerprint(flow.output, before["fingerprint"], fingerprint)
-    write_json(begun, {"fingerprint": fingerprint})
+    write_json(begun, {"fingerprint": fingerprint, "version": RECORDS_VERSION})
     stop_flag.unlink(missing_ok=True)
     started = time.monotonic()
-    resumed = flow.num_finished()
-    start = {COUNTS[stage]: max(resumed, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
-    with draining_on_sigterm(stop_flag), watched({**start, "failed": 0, "tokens": 0}, on_progress, ledger) as report:
+    resumed, errors, total = flow.num_finished(), flow.failures(), pq.read_metadata(flow.work_list).num_rows
+    if limit is not None:
+        limit.check(total, errors.total(), errors.most_common())
+    made = resumed - errors.total()
+    start = {COUNTS[stage]: max(made, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
+
+    def look(counts: dict[str, int]) -> None:
+        if on_progress is not None:
+            on_progress(counts)
+        if limit is not None and counts["failed"] > limit.fraction * total and not stop_flag.exists():
+            # a row that was repeated after a fault is counted twice there, so what is durably written decides
+            errors = flow.failures()
+            try:
+                limit.check(total, errors.total(), errors.most_common())
+            except ValueError as error:
+                end_run(stop_flag, error)
+
+    with draining_on_sigterm(stop_flag), watched({**start, **failed_before(errors), "tokens": 0}, look, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
     _check_stopped(flow, stop_flag)
@@ -218,7 +238,8 @@ def check_records(config: Config, records: Path) -> None:
     manifest = read_manifest(records)
     if manifest is not None:
         _check_fingerprint(records, manifest["fingerprint"], records_fingerprint(config))
-        _check_failures(manifest, config.generation.max_failed_fraction, records)
+        limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=records)
+        limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
 
 
 def records_fingerprint(config: Config) -> str:
@@ -233,16 +254,6 @@ def _fingerprint(fingerprints: Mapping[Stage, str]) -> str:
 def _check_fingerprint(output: Path, theirs: str, ours: str) -> None:
     if theirs != ours:
         raise ValueError(
-            f"{output} was made by other models, prompts or sampling (fingerprint {theirs}, now {ours}); choose another run_dir"
-        )
-
-
-def _check_failures(manifest: Mapping[str, Any], max_failed_fraction: float, records: Path) -> None:
-    failed, rows = manifest["failed"], manifest["rows"]
-    if failed > max_failed_fraction * rows:
-        reason, count = next(iter(manifest["errors"].items()))
-        share = f"{failed} of {rows} rows failed: {failed / rows:.1%}, generation.max_failed_fraction is {max_failed_fraction:.1%}"
-        raise ValueError(
-            f"{share}. Most often ({count} times, numbers aside): {reason}. All rows are kept in {records}; mend the cause and choose "
-            "another run_dir, or raise the limit"
+            f"{output} was made by other models, prompts or sampling (fingerprint {theirs}, now {ours}); choose another run_dir, where "
+            f"generation.reuse=[{output}] keeps what is still the same"
         )

@@ -1,7 +1,7 @@
 """Counts of a running generation: stages add to one tiny actor, the driver reads it, shows it and keeps what the engines have cost.
 
 A count is for the eye: a row that is retried after a fault counts twice; the manifest's figures come from the written records. The same
-counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows.
+counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows, cgd_engine_seconds, cgd_cost.
 """
 
 import threading
@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cgd_ray.generation.engine import Generation
-from cgd_ray.generation.reasons import MOST_KINDS, kind_of
+from cgd_ray.generation.reasons import MOST_KINDS, ReasonCounts, kind_of
 from cgd_ray.rundir import read_json, write_json
 
 ProgressFn = Callable[[dict[str, int]], None]
@@ -30,6 +30,10 @@ FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by kind of reason."""
 ENGINE_MS = "_engine_ms"
 """Suffix of the counts of how long a role's engines have existed."""
+
+
+MOST_OF_A_KIND = 120
+"""Characters of a kind of reason."""
 
 
 class Tally:
@@ -94,6 +98,8 @@ class Meter:
         """Report what has been counted since the last report."""
         now = time.monotonic()
         self._counts[self._role + ENGINE_MS] += round(1000 * (now - self._reported))
+        if self._metrics is not None:
+            self._metrics.existed(now - self._reported)
         self._reported = now
         if self._report is not None:
             self._report(self._counts)
@@ -101,7 +107,7 @@ class Meter:
 
     def _kind(self, reason: str) -> str:
         """The reason's kind, cut; so many of them at most, since each is a time series in Prometheus and an endpoint's words may vary."""
-        kind = kind_of(reason)[:120]
+        kind = kind_of(reason)[:MOST_OF_A_KIND]
         if kind not in self._kinds and len(self._kinds) == MOST_KINDS:
             return "other reasons"
         self._kinds.add(kind)
@@ -122,6 +128,8 @@ class _Metrics:
         self._turns = RayCounter("cgd_turns", "Finished generations", tag_keys=("role", "turn"))
         self._tokens = RayCounter("cgd_tokens", "Tokens in, found in the prefix cache, and out", tag_keys=("role", "kind"))
         self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role", "reason"))
+        self._seconds = RayCounter("cgd_engine_seconds", "Seconds that engines have existed", tag_keys=("role",))
+        self._cost = RayCounter("cgd_cost", "What an endpoint was paid, in teacher.api.currency", tag_keys=("role",))
 
     def turn(self, name: str) -> None:
         self._turns.inc(1, {"role": self._role, "turn": name})
@@ -134,10 +142,23 @@ class _Metrics:
         ):
             if count:
                 self._tokens.inc(count, {"role": self._role, "kind": kind})
+        if generation.cost:
+            self._cost.inc(generation.cost, {"role": self._role})
+
+    def existed(self, seconds: float) -> None:
+        self._seconds.inc(seconds, {"role": self._role})
 
     def failed(self, kind: str) -> None:
         reason = kind.encode("ascii", "replace").decode()  # Ray takes no other tags
         self._failed_rows.inc(1, {"role": self._role, "reason": reason})
+
+
+def failed_before(errors: ReasonCounts) -> dict[str, int]:
+    """The counts of failed rows that a former run has written, in the words of a Meter, which knows no stage."""
+    kinds: Counter[str] = Counter()
+    for reason, count in errors.most_common().items():
+        kinds[FAILED_BECAUSE + kind_of(reason.partition(": ")[2])[:MOST_OF_A_KIND]] += count
+    return {"failed": errors.total(), **kinds}
 
 
 @contextmanager

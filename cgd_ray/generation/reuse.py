@@ -1,4 +1,4 @@
-"""Takes from finished records of other runs the columns that this run would make alike: same row, same fingerprint.
+"""Takes from records of other runs, finished or not, the columns that this run would make alike: same row, same fingerprint.
 
 A fingerprint covers everything a column depends on, the columns before it too, so a new critique prompt keeps the attempts, and a new
 student keeps nothing. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled)`.
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from cgd_ray.generation.finished import record_parts
+from cgd_ray.generation.finished import durable_parts
 from cgd_ray.problems.work_list import ROWS_PER_GROUP
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write
@@ -27,8 +27,7 @@ Reused = dict[Stage, dict[str, int]]
 def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path) -> Reused:
     """Write the work list with every column found in the sources; returns what was found.
 
-    A row counts as the same when its id and its question are. Raises ValueError for a source that is no finished
-    generation of this version.
+    A row counts as the same when its id and its question are. Raises ValueError for a source that is no generation of this version.
     """
     work = pq.read_table(work_list)
     reused: Reused = {}
@@ -47,7 +46,7 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
 
 
 def _made_alike(source: Path, stage: Stage, fingerprint: str) -> pa.Table:
-    rows = pyarrow.dataset.dataset([str(part) for part in record_parts(source)], schema=RECORD_SCHEMA)
+    rows = pyarrow.dataset.dataset([str(part) for part in durable_parts(source)], schema=RECORD_SCHEMA)
     alike = (pc.field(f"{stage}_fingerprint") == fingerprint) & pc.is_valid(pc.field(stage))
     return rows.to_table(columns=[ID_COLUMN, "question", *columns_of(stage)], filter=alike)
 

@@ -203,12 +203,7 @@ class EngineThread:
 
 
 def engine_arguments(role: RoleConfig) -> dict[str, Any]:
-    """vLLM's engine arguments of a role; `role.engine` has the last word, except about running a model's own code.
-
-    Raises ValueError for trust_remote_code.
-    """
-    if role.engine.get("trust_remote_code"):
-        raise ValueError("engine.trust_remote_code is true: a model's own code is never run; convert the model or remove the setting")
+    """vLLM's engine arguments of a role; `role.engine` has the last word on those that no other setting is."""
     gpus, nodes = role.placement.gpus_per_replica, role.placement.nodes_per_replica
     defaults: dict[str, Any] = {
         "model": role.model,
@@ -261,14 +256,28 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
     gc.disable()
     try:
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
+
+        _check_build(role, on_cpu=current_platform.is_cpu())
 
         gc.freeze()
         # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
         return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
     finally:
         gc.enable()
+
+
+def _check_build(role: RoleConfig, on_cpu: bool) -> None:
+    """Raise ValueError where the engine would use other devices than Ray has reserved for it."""
+    gpus = role.placement.gpus_per_replica
+    if on_cpu and gpus:
+        raise ValueError(
+            f"placement.gpus_per_replica of {role.model} is {gpus}, vLLM here is its CPU build; install the extra `gpu` or set 0"
+        )
+    if not on_cpu and not gpus:
+        raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or more")
 
 
 def _adapter_request(directory: str) -> "LoRARequest":

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.config import DecontaminationConfig, SourceConfig
+from cgd_ray.config import DecontaminationConfig
 from cgd_ray.problems.sources import Problem, read_problems
 
 COMMON_QUESTIONS = 3
@@ -57,7 +57,7 @@ class Benchmarks:
         self._questions: list[tuple[str, int, str | None]] = []
         self._places: dict[int, int] = {}  # hash of a run or a whole -> index of the first question that has it
         for index, source in enumerate(config.against):
-            self._add(source.path, _read(index, source))
+            self._add(source.path, read_problems(source, f"problems.decontaminate.against.{index}"))
 
     def _add(self, path: str, problems: Sequence[Problem]) -> None:
         keys = [[hash(key) for key in _keys(problem["question"] or "", self._ngram)] for problem in problems]
@@ -98,13 +98,6 @@ def decontaminate(problems: pa.Table, config: DecontaminationConfig) -> tuple[pa
         )
     report = {"checked": problems.num_rows, "removed": len(removed), "ngram": config.ngram, "problems": removed}
     return problems.filter(pa.array([found is None for found in overlaps])), report
-
-
-def _read(index: int, source: SourceConfig) -> list[Problem]:
-    try:
-        return read_problems(source)
-    except ValueError as error:
-        raise ValueError(f"problems.decontaminate.against.{index}: {error}") from None
 
 
 def _keys(question: str, ngram: int) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,8 @@ How to use: `table = load_problems(config.problems)`.
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,103 +21,110 @@ from cgd_ray.records import PROBLEM_SCHEMA, short_hash
 Row = Mapping[str, Any]
 Problem = dict[str, str | None]
 """A row of PROBLEM_SCHEMA."""
+SAVED_DATA_SET = ("dataset_dict.json", "state.json")
+"""Files of which one is in every directory that the datasets library has saved."""
 
 
-def load_problems(source: SourceConfig) -> pa.Table:
+def load_problems(source: SourceConfig, setting: str = "problems") -> pa.Table:
     """All problems of a source as PROBLEM_SCHEMA, in the source's order.
 
     A question that no tokenizer can take (a lone surrogate) keeps its row, with the reason in `error`. Raises ValueError, one line
-    that names the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
+    that names the setting, the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
     """
-    problems = read_problems(source)
-    _check_unique(source, problems)
+    problems = read_problems(source, setting)
+    first_row: dict[str | None, int] = {}
+    for number, problem in enumerate(problems, 1):
+        earlier = first_row.setdefault(problem["problem_id"], number)
+        if earlier != number:
+            what = "question" if source.fields.problem_id is None else f"id {problem['problem_id']!r}"
+            raise ValueError(f"{setting}.path {source.path}: rows {earlier} and {number} have the same {what}; remove one of them")
     return pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA)
 
 
-def read_problems(source: SourceConfig) -> list[Problem]:
+def read_problems(source: SourceConfig, setting: str) -> list[Problem]:
     """The same as rows, with ids that may repeat: a benchmark to compare with is taken as it is published."""
     try:
-        rows = _read_rows(source)
+        rows = list(islice(_rows(source), source.limit))
+        if not rows:
+            raise ValueError(f"path {source.path} holds no problems; check it and the split")
+        _check_columns(source, rows[0])
+        return [_problem(source, number, row) for number, row in enumerate(rows, 1)]
     except UnicodeDecodeError as error:
-        raise ValueError(f"problems file {source.path} is not UTF-8 text ({error}); convert it") from None
-    if source.limit is not None:
-        rows = rows[: source.limit]
-    if not rows:
-        raise ValueError(f"{source.path} holds no problems; check problems.path and problems.split")
-    _check_columns(source, rows[0])
-    return [_problem(source, number, row) for number, row in enumerate(rows, 1)]
+        raise ValueError(f"{setting}.path {source.path} is not UTF-8 text ({error}); convert it") from None
+    except ValueError as error:  # each begins with a setting of the source
+        raise ValueError(f"{setting}.{error}") from None
 
 
-def _read_rows(source: SourceConfig) -> list[Row]:
+def _rows(source: SourceConfig) -> Iterator[Row]:
+    """The rows, read as they are asked for: a limit spares the rest of a large source."""
     path = Path(source.path)
     if path.is_dir():
         parts = sorted(path.glob("*.parquet"))
-        return _read_parquet(parts) if parts else _read_data_set(source)
+        return _parquet_rows(parts) if parts else iter(_data_set_rows(source))
     if path.suffix in {".jsonl", ".json", ".parquet"}:
         if not path.is_file():
-            raise ValueError(f"problems file {path} does not exist; check problems.path")
+            raise ValueError(f"path {path} does not exist; give a file that does")
         if path.suffix == ".parquet":
-            return _read_parquet([path])
-        return _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
+            return _parquet_rows([path])
+        return _jsonl_rows(path) if path.suffix == ".jsonl" else _json_rows(path)
     if path.exists() or path.is_absolute():
-        raise ValueError(f"problems.path {path} is no .jsonl, .json or .parquet file and no directory with a data set")
-    return _read_data_set(source)
+        raise ValueError(f"path {path} is no .jsonl, .json or .parquet file and no directory with a data set")
+    return iter(_data_set_rows(source))
 
 
-def _read_parquet(parts: Iterable[Path]) -> list[Row]:
-    tables = []
+def _parquet_rows(parts: Iterable[Path]) -> Iterator[Row]:
     for part in parts:
         try:
-            tables.append(pq.read_table(part))
+            for batch in pq.ParquetFile(part).iter_batches():
+                yield from batch.to_pylist()
         except pa.ArrowInvalid as error:
-            raise ValueError(f"problems file {part} is no Parquet: {str(error).splitlines()[0]}") from None
-    rows: list[Row] = pa.concat_tables(tables, promote_options="permissive").to_pylist()
-    return rows
+            raise ValueError(f"path {part} is no Parquet: {str(error).splitlines()[0]}; copy it again") from None
 
 
-def _read_jsonl(path: Path) -> list[Row]:
-    rows = []
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
-                rows.append(_as_row(path, number, _parse_json(path, number, line)))
-    return rows
+                yield _as_row(path, number, _parse_json(path, number, line))
 
 
-def _read_json(path: Path) -> list[Row]:
+def _json_rows(path: Path) -> Iterator[Row]:
     content = _parse_json(path, 1, path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, list):
-        raise ValueError(f"problems file {path} holds {type(content).__name__}, not a list of problems")
-    return [_as_row(path, number, row) for number, row in enumerate(content, 1)]
+        raise ValueError(f"path {path} holds {type(content).__name__}, not a list of problems; put [...] around them")
+    return (_as_row(path, number, row) for number, row in enumerate(content, 1))
 
 
 def _parse_json(path: Path, number: int, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"problems file {path}, row {number}: no valid JSON ({error}); correct or remove it") from None
+        raise ValueError(f"path {path}, row {number}: no valid JSON ({error}); correct or remove it") from None
 
 
 def _as_row(path: Path, number: int, value: Any) -> Row:
     if not isinstance(value, dict):
-        raise ValueError(f"problems file {path}, row {number} is {type(value).__name__}, not an object with named columns")
+        raise ValueError(f"path {path}, row {number} is {type(value).__name__}, not an object with named columns; correct or remove it")
     return value
 
 
-def _read_data_set(source: SourceConfig) -> list[Row]:
-    """A Hugging Face data set, saved on disk or named on the hub."""
+def _data_set_rows(source: SourceConfig) -> list[Row]:
+    """A data set on the hub or a copy of one in a directory, or one that the datasets library has saved."""
     import datasets
 
+    directory = Path(source.path)
     try:
-        load = datasets.load_from_disk if Path(source.path).is_dir() else datasets.load_dataset
-        loaded = load(source.path)
+        if any((directory / name).is_file() for name in SAVED_DATA_SET):
+            loaded = datasets.load_from_disk(source.path)
+        else:
+            loaded = datasets.load_dataset(source.path, source.subset)
     except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise ValueError(f"problems.path {source.path} could not be loaded as a data set: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"path {source.path} could not be loaded as a data set: {' '.join(str(error).split())[:300]}") from None
     if isinstance(loaded, datasets.DatasetDict):
         if source.split not in loaded:
-            raise ValueError(f"problems.split {source.split!r} is not in {source.path}; it has {', '.join(loaded)}")
+            raise ValueError(f"split {source.split!r} is not in {source.path}; it has {', '.join(loaded)}")
         loaded = loaded[source.split]
-    rows: list[Row] = loaded.to_list()
+    rows: list[Row] = loaded.select(range(min(len(loaded), source.limit or len(loaded)))).to_list()
     return rows
 
 
@@ -125,7 +133,7 @@ def _check_columns(source: SourceConfig, first: Row) -> None:
         if column is not None and column not in first:
             near = difflib.get_close_matches(column, list(first), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, first))}"
-            raise ValueError(f"problems.fields.{setting} names column {column!r}, which {source.path} lacks; {hint}")
+            raise ValueError(f"fields.{setting} names column {column!r}, which {source.path} lacks; {hint}")
 
 
 def _problem(source: SourceConfig, number: int, row: Row) -> Problem:
@@ -133,12 +141,12 @@ def _problem(source: SourceConfig, number: int, row: Row) -> Problem:
     question = row.get(fields.question)
     if not isinstance(question, str) or not question.strip():
         raise ValueError(
-            f"{source.path}, row {number}: column {fields.question!r} is {question!r}, not a question; correct or remove the row"
+            f"path {source.path}, row {number}: column {fields.question!r} is {question!r}, not a question; correct or remove the row"
         )
     problem_id = short_hash(question) if fields.problem_id is None else _text(row.get(fields.problem_id))
     if not problem_id:
         raise ValueError(
-            f"{source.path}, row {number}: column {fields.problem_id!r} is empty; give it an id or set problems.fields.problem_id to null"
+            f"path {source.path}, row {number}: column {fields.problem_id!r} is empty; give it an id or set fields.problem_id to null"
         )
     problem = {
         "problem_id": problem_id,
@@ -158,7 +166,8 @@ def _answer(source: SourceConfig, number: int, row: Row) -> str | None:
     found = re.search(source.reference_answer_pattern, answer)
     if not found:
         raise ValueError(
-            f"{source.path}, row {number}: reference_answer_pattern {source.reference_answer_pattern!r} matches nothing in {answer[-60:]!r}"
+            f"reference_answer_pattern {source.reference_answer_pattern!r} matches nothing in row {number} of {source.path}, "
+            f"{answer[-60:]!r}; correct the pattern or the row"
         )
     return found.group(1).strip()
 
@@ -180,12 +189,3 @@ def _storable(text: str, problem: Problem) -> str:
         problem["error"] = "problem: text holds a lone surrogate, which is not valid Unicode"
         return text.encode("utf-8", "backslashreplace").decode()
     return text
-
-
-def _check_unique(source: SourceConfig, problems: list[Problem]) -> None:
-    first_row: dict[str | None, int] = {}
-    for number, problem in enumerate(problems, 1):
-        earlier = first_row.setdefault(problem["problem_id"], number)
-        if earlier != number:
-            what = "question" if source.fields.problem_id is None else f"id {problem['problem_id']!r}"
-            raise ValueError(f"{source.path}: rows {earlier} and {number} have the same {what}; remove one of them")

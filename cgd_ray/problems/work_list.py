@@ -29,7 +29,10 @@ def make_work_list(problems: pa.Table, num_samples: int) -> pa.Table:
 def check_work_list(work: pa.Table, path: Path) -> None:
     """Raise ValueError when another work list is there: the problems have changed since."""
     if path.exists() and not pq.read_table(path).equals(work):
-        raise ValueError(f"the problems differ from those in {path}, which this run began with; choose another run_dir")
+        raise ValueError(
+            f"the problems differ from those in {path}, which this run began with; choose another run_dir (generation.reuse takes over "
+            "the records of problems that are the same)"
+        )
 
 
 def write_work_list(work: pa.Table, path: Path) -> None:

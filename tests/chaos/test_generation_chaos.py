@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS, PENDING_SUFFIX
+from cgd_ray.generation import finished
+from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS
 from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.chaos.driver import JOURNAL, make_config
@@ -56,7 +57,7 @@ def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -
 
 
 def committed(run: RunDir) -> list[Path]:
-    return [file for file in (run.generation_state / "ids").glob("*.parquet") if not file.name.endswith(PENDING_SUFFIX)]
+    return finished.committed(run.generation_state / finished.IDS)
 
 
 def read_records(run: RunDir) -> pa.Table:

@@ -23,7 +23,7 @@ from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.stopping import EXIT_STOPPED
 from tests.bare_vllm import bare_vllm
-from tests.fakes import FakeEngines
+from tests.fakes import FakeEngines, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
 
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
@@ -157,13 +157,27 @@ def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, r
     assert_exactly_once(run)
 
 
-def test_too_many_failed_rows_end_the_run_with_everything_kept(tmp_path: Path, ray_local: Any) -> None:
-    run, config = RunDir(tmp_path), make_config(tmp_path)
-    write_problems(run, [f"What is {n} + 1?" for n in range(18)] + ["very " * 2_000] * 2)
-    for _ in range(2):  # the second time nothing is left to do, and it is still refused
-        with pytest.raises(ValueError, match=r"2 of 20 rows failed: 10.0%.*5.0%.*leaves no room in context_length 1,024"):
-            generate(config, run, engine_factory=FakeEngines())
-        assert_exactly_once(run)
+def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_is_kept(tmp_path: Path, ray_local: Any) -> None:
+    old, new = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
+    for run in (old, new):
+        write_problems(run, [f"What is {n} + 1{' [broken]' if n < 30 else ''}?" for n in range(500)])
+    config = make_config(old.root)
+    failing = FakeEngines(latency_s=0.1, broken="[broken]", journal=str(tmp_path / "journal"))
+    too_many = r"30 of 500 rows failed: 6\.0%, generation\.max_failed_fraction is 5\.0%\. Most often \(30 times.*broken in the fake"
+    with pytest.raises(ValueError, match=f"{too_many}.*generation\\.reuse=.*raise the limit and run the same command again"):
+        generate(config, old, engine_factory=failing)
+    made = sum(pq.read_metadata(part).num_rows for part in old.records.glob("*.parquet"))
+    asked = answers_made(tmp_path / "journal")
+    assert 30 < made < 500
+    with pytest.raises(ValueError, match=too_many):  # nor is anything begun again
+        generate(config, old, engine_factory=failing)
+    assert answers_made(tmp_path / "journal") == asked
+
+    mended = generate(make_config(new.root, reuse=[str(old.records)]), new, engine_factory=FakeEngines())  # takes over what succeeded
+    assert (mended["rows"], mended["failed"], mended["reused"]["refinement"]["rows"]) == (500, 0, made - 30)
+    manifest = generate(make_config(old.root, max_failed_fraction=0.1), old, engine_factory=FakeEngines())  # goes on
+    assert (manifest["rows"], manifest["failed"], manifest["resumed"]) == (500, 30, made)
+    assert_exactly_once(old)
 
 
 def test_a_run_of_other_settings_does_not_mix_with_what_is_there(tmp_path: Path, ray_local: Any) -> None:

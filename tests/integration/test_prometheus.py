@@ -43,7 +43,7 @@ def scraped() -> dict[tuple[str, ...], float]:
     return {}
 
 
-def test_turns_tokens_and_failed_rows_are_metrics_while_they_are_made(tmp_path: Path, quick_metrics: Any) -> None:
+def test_turns_tokens_failed_rows_and_engine_seconds_are_metrics_while_they_are_made(tmp_path: Path, quick_metrics: Any) -> None:
     run, config, go = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), tmp_path / "go"
     write_problems(run, [*[f"What is {n} + 1?" for n in range(19)], "very " * 2_000])
     expected = {
@@ -62,3 +62,4 @@ def test_turns_tokens_and_failed_rows_are_metrics_while_they_are_made(tmp_path: 
 
     generate(config, run, let_the_teacher_go_when_all_are_found, FakeEngines(held="Attempt:", until=str(go)))
     assert expected.items() <= found.items()
+    assert found["ray_cgd_engine_seconds_total", "student"] > 0

@@ -78,7 +78,7 @@ def block_run_dir(job: Job) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
-    "missing file": (lambda job: job.problems.unlink(), [], "problems.jsonl does not exist; check problems.path"),
+    "missing file": (lambda job: job.problems.unlink(), [], "problems.path .*problems.jsonl does not exist; give a file"),
     "wrong column": (lambda job: None, ["problems.fields.question=qestion"], "'qestion', which .* lacks; did you mean 'question'"),
     "duplicate questions": (lambda job: job.write([*QUESTIONS, QUESTIONS[0]]), [], "rows 1 and 4 have the same question; remove one"),
     "duplicate ids": (
@@ -133,6 +133,21 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
         ["problems.fields.reference_answer=null", "training.checkpoint_every_steps=2", ANSWERS],
         "training.validation.answers has nothing to grade: of 3 problems",
     ),
+    "a selection that cannot be graded": (
+        lambda job: None,
+        ["problems.fields.reference_answer=null", "selection.keep=verified"],
+        "selection.keep verified grades answers, and none of the 3 problems has a reference answer; map problems.fields.reference_answer, or",
+    ),
+    "an evaluation that cannot be graded": (
+        lambda job: None,
+        ["evaluation.problems.path=PROBLEMS"],
+        "^cgd: evaluation grades answers, and none .*; map evaluation.problems.fields.reference_answer, or leave evaluation out",
+    ),
+    "a wrong column of the evaluation": (
+        lambda job: None,
+        ["evaluation.problems.path=PROBLEMS", "evaluation.problems.fields={reference_answer: anser}"],
+        "evaluation.problems.fields.reference_answer names column 'anser', .* did you mean 'answer'",
+    ),
 }
 
 
@@ -141,9 +156,9 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(name: st
     spoil, overrides, expected = SPOILED[name]
     spoil(job)
     command = overrides[0] if overrides and overrides[0] in {"train", "evaluate"} else "run"
-    paths = {"WORDS": str(job.root / "words.yaml"), "RECORDS": str(job.root / "records")}
+    paths = {"WORDS": str(job.root / "words.yaml"), "RECORDS": str(job.root / "records"), "PROBLEMS": str(job.problems)}
     overrides = [
-        re.sub("=(WORDS|RECORDS)$", lambda found: f"={paths[found[1]]}", override) for override in overrides if override != command
+        re.sub("=(WORDS|RECORDS|PROBLEMS)$", lambda found: f"={paths[found[1]]}", override) for override in overrides if override != command
     ]
     assert job.run(*overrides, command=command) == 2
     (line,) = capfd.readouterr().err.splitlines()

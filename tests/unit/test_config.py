@@ -175,7 +175,16 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     memory = ("logits_chunk_tokens", "activation_checkpointing")
     kept = ("checkpoint_every_steps", "keep_checkpoints", "trackers")
     training = {f"training.{name}" for name in (*workers, *memory, *kept)}
-    assert ignored == {"run_dir", "cluster.address", "cluster.num_cpus", *placement, *limits, *generation, *training}
+    assert ignored == {
+        "run_dir",
+        "cluster.address",
+        "cluster.num_cpus",
+        "cluster.max_resources",
+        *placement,
+        *limits,
+        *generation,
+        *training,
+    }
 
 
 @pytest.mark.parametrize(("setting", "role", "what"), [("num_samples", "student", "attempt"), ("refine_attempts", "teacher", "refinement")])
@@ -212,10 +221,25 @@ def test_local_paths_become_absolute_and_hub_names_stay(base: Path) -> None:
     for name in ("problems.jsonl", "held_out.jsonl", "words.yaml"):
         (base.parent / name).touch()
     (base.parent / "model").mkdir()
-    config = load_config(base, ["teacher.model=model", "prompts=words.yaml", "records=other/records"])
+    overrides = ["teacher.model=model", "student.adapter=adapters/one", "prompts=words.yaml", "records=other/records"]
+    config = load_config(base, overrides)
     assert config.evaluation is not None
     here = str(base.parent)
     assert config.run_dir == f"{here}/runs/test"  # it need not exist yet
     assert (config.problems.path, config.evaluation.problems.path) == (f"{here}/problems.jsonl", f"{here}/held_out.jsonl")
     assert (config.prompts, config.records) == (f"{here}/words.yaml", f"{here}/other/records")
     assert (config.student.model, config.teacher.model) == ("some-body/some-model", f"{here}/model")
+    assert (config.student.adapter, config.teacher.adapter) == (f"{here}/adapters/one", None)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "remedy"),
+    [
+        ("max_model_len", 4096, "set context_length"),
+        ("tensor_parallel_size", 8, "set placement.gpus_per_replica"),
+        ("trust_remote_code", True, "a model's own code is never run"),
+    ],
+)
+def test_an_engine_argument_that_another_setting_decides_is_refused(argument: str, value: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match=f"engine.{argument} is {value!r}; {remedy}"):
+        make_config(student={"model": "m", "engine": {argument: value}})

@@ -57,11 +57,11 @@ def test_a_generations_bar_names_the_most_frequent_failures_shortly() -> None:
     show_generation(bar, {**COUNTS, "attempts": 0})
     show_generation(bar, {**COUNTS, "failed": 3, f"{FAILED_BECAUSE}too long": 2, f"{FAILED_BECAUSE}no answer": 1})
     failures = {f"{FAILED_BECAUSE}{name * 100}": count for name, count in {"a": 1, "b": 3, "c": 5, "d": 2}.items()}
-    show_generation(bar, {**COUNTS, "failed": 11, **failures})
+    show_generation(bar, {**COUNTS, "failed": 11, **failures}, "0.25 USD")
     often = "; ".join(f"{count}: {name * REASON_WIDTH}" for name, count in (("c", 5), ("b", 3), ("d", 2)))
     counts = "5 attempts, 4 critiques, 1,234 tokens/s"
     assert recorder.updates == [
         (0, "engines are starting"),
         (6, f"{counts}, 3 failed (2: too long; 1: no answer)"),
-        (14, f"{counts}, 11 failed ({often})"),
+        (14, f"{counts}, 0.25 USD, 11 failed ({often})"),
     ]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import Config
-from cgd_ray.generation.dataflow import IDS, PENDING_SUFFIX
+from cgd_ray.generation.finished import IDS, PENDING_SUFFIX
 from cgd_ray.generation.selection import Selector
 from cgd_ray.live import Feeder, training_job
 from cgd_ray.problems.work_list import write_work_list

@@ -113,7 +113,7 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
 ) -> None:
     with pytest.raises(ValueError, match="needs") as refused:
         check_cluster(config, fixed(short), PHASES)
-    assert str(refused.value) == f"{expected}; lower them or add nodes"
+    assert str(refused.value) == f"{expected}; lower them, add nodes, or set cluster.max_resources to what an autoscaler adds"
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
 
 
@@ -155,7 +155,10 @@ def test_generation_and_training_at_the_same_time_need_the_most_of_both() -> Non
     with pytest.raises(ValueError, match="needs") as refused:
         check_cluster(config, fixed({"CPU": 5.5, "GPU": 6}), {"live", "evaluate"})
     terms = "student.placement.max_replicas 2 x 1 + teacher.placement.max_replicas 1 x 1 + training.num_workers 4 x 1"
-    assert str(refused.value) == f"live needs 7 GPUs ({terms}), the cluster has 6; lower them or add nodes"
+    assert (
+        str(refused.value)
+        == f"live needs 7 GPUs ({terms}), the cluster has 6; lower them, add nodes, or set cluster.max_resources to what an autoscaler adds"
+    )
     with pytest.raises(ValueError, match=r"^live needs 5\.5 CPUs \(.* x 0\.5 \+ .* x 0\.5 \+ training\.num_workers 4 x 1\)"):
         check_cluster(config, fixed({"CPU": 5, "GPU": 7}), {"live"})
 
@@ -222,7 +225,7 @@ def test_what_no_nodes_can_hold_is_refused_and_with_an_autoscaler_waited_for(pla
     message = f"generate needs teacher.placement.min_replicas {needs}, the nodes have room for {offers}"
     with pytest.raises(ValueError, match="the nodes have room") as refused:
         check_cluster(config, Resources(nodes=MIXED), PHASES)
-    assert str(refused.value) == f"{message}; ask for less, or add such nodes"
+    assert str(refused.value) == f"{message}; ask for less, add such nodes, or set cluster.max_resources to what an autoscaler adds"
     may_grow = Resources(nodes=MIXED, limits={"CPU": 1000, "GPU": 100})
     assert check_cluster(config, may_grow, PHASES) == [f"{message}: waiting for the autoscaler to add such nodes"]
 

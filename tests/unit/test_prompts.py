@@ -64,6 +64,12 @@ def test_a_file_overrides_what_it_names_and_nothing_else(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
+        ("refine: 'Use {critique}'", r"template refine holds \{critique\}, which would be sent as it stands; it has no fields"),
+        (
+            "critique: '{question} {attempt} {reference_answer}'",
+            r"template critique holds \{reference_answer\}, which would be sent as it stands; it has \{attempt\}, \{question\}",
+        ),
+        ("student_system: 'About {question}'", r"template student_system holds \{question\}"),
         ("slove: '{question}'", "unknown template slove; valid names: student_system, teacher_system, solve"),
         ("solve: Solve it.", r"template solve lacks \{question\}, so the model would never see it; add it"),
         ("critique: '{question}'", r"template critique lacks \{attempt\}"),

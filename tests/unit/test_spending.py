@@ -12,7 +12,7 @@ from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.records import PROBLEM_SCHEMA
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir
-from cgd_ray.spending import Ledger, Purchase, Spending, spent
+from cgd_ray.spending import Account, Ledger, Purchase, Spending, spent
 from tests.chaos.dying import die_at
 
 
@@ -69,6 +69,13 @@ def test_every_engine_knows_what_all_have_bought_in_this_life_and_before(tmp_pat
         assert ledger.bought("one") == bought("one", "lone \ud800 surrogate\n")
         assert ledger.bought("two") == bought("two")
         assert ledger.bought("three") is None
+
+
+def test_an_account_follows_what_is_spent(tmp_path: Path) -> None:
+    account, ledger = Account(tmp_path), Ledger(tmp_path)
+    for answers in (1, 2, 3):
+        ledger.add(bought(str(answers)))
+        assert account.spending().answers == answers
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:

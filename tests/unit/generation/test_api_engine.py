@@ -149,8 +149,8 @@ def test_a_refused_request_fails_its_row_alone_and_is_not_repeated(fault: str, r
     [
         ("401", "refuses the key in API_TEST_KEY; set a valid one on every node"),
         ("403", "refuses the key in API_TEST_KEY"),
-        ("404", "knows no model m"),
-        ("402", "wants to be paid first"),
+        ("404", "has no model m"),
+        ("402", "reports no credit left"),
     ],
 )
 def test_what_concerns_all_rows_ends_the_run_after_the_answers_on_their_way(

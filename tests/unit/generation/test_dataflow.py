@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.dataflow import ID_COLUMN, PENDING_SUFFIX, ROWS_AT_ONCE, Dataflow
-from cgd_ray.generation.pipeline import _check_failures, _count
+from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow
+from cgd_ray.generation.finished import PENDING_SUFFIX
+from cgd_ray.generation.pipeline import _count
+from cgd_ray.generation.reasons import FailureLimit
 from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA
 
@@ -64,7 +66,7 @@ def test_failures_that_differ_in_their_numbers_are_counted_together_and_told_by_
     counts = _count(parts, tmp_path / "work.parquet", [])
     assert list(counts["errors"].items()) == [(no_room.format("1,234"), 3), (refused, 1)]
     with pytest.raises(ValueError, match=r"Most often \(3 times, numbers aside\): attempt: prompt of 1,234 tokens leaves no room in"):
-        _check_failures(counts, 0.5, tmp_path)
+        FailureLimit(fraction=0.5, records=tmp_path).check(counts["rows"], counts["failed"], counts["errors"])
 
 
 def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Path) -> None:

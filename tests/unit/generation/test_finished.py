@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.finished import ALWAYS_THERE, record_parts
+from cgd_ray.generation.finished import ALWAYS_THERE, BEGUN, IDS, PENDING_SUFFIX, durable_parts, record_parts
 from cgd_ray.records import RECORD_SCHEMA, RECORDS_VERSION
-from cgd_ray.rundir import write_manifest
+from cgd_ray.rundir import RunDir, write_json, write_manifest
 from tests.builders import tiny_records
 
 
@@ -43,3 +43,35 @@ def test_other_columns_are_refused_with_the_first_that_differs(tmp_path: Path) -
     other = RECORD_SCHEMA.set(place, pa.field("attempt_seed", pa.string()))
     with pytest.raises(ValueError, match=r": attempt_seed is string, not int\d+; give"):
         record_parts(write(tmp_path / "other", other))
+
+
+def unfinished(run: RunDir, version: int = RECORDS_VERSION) -> Path:
+    """A generation with a part that is committed and one that is not."""
+    ids = run.generation_state / IDS
+    for directory in (run.records, ids):
+        directory.mkdir(parents=True)
+    table = pa.Table.from_pylist([{name: row.get(name) for name in RECORD_SCHEMA.names} for row in tiny_records(2)], schema=RECORD_SCHEMA)
+    for name, suffix in (("first", ".parquet"), ("second", PENDING_SUFFIX)):
+        pq.write_table(table, run.records / f"{name}-0.parquet")
+        pq.write_table(table.select(["record_id"]), ids / f"{name}{suffix}")
+    write_json(run.generation_state / BEGUN, {"fingerprint": "made so", "version": version})
+    return run.records
+
+
+def test_of_an_unfinished_generation_the_committed_parts_are_read(tmp_path: Path) -> None:
+    records = unfinished(RunDir(tmp_path / "one"))
+    assert durable_parts(records) == [records / "first-0.parquet"]
+    with pytest.raises(ValueError, match=r"holds no finished records \(no manifest\.json\)"):
+        record_parts(records)
+    with pytest.raises(ValueError, match="records of version 7, this cgd_ray reads and writes version 1"):
+        durable_parts(unfinished(RunDir(tmp_path / "other"), version=7))
+
+
+def test_all_parts_of_a_finished_generation_are_durable(tmp_path: Path) -> None:
+    directory = write(tmp_path / "records", version=RECORDS_VERSION)
+    assert durable_parts(directory) == record_parts(directory)
+
+
+def test_a_directory_without_a_generation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no records \(neither manifest\.json nor .*\); give RUN_DIR/records of a generation"):
+        durable_parts(tmp_path / "nowhere" / "records")

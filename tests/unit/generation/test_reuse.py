@@ -76,6 +76,6 @@ def test_a_row_in_two_sources_stays_one_row(tmp_path: Path) -> None:
     assert counts["attempt"] == 1
 
 
-def test_an_unfinished_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no finished records \(no manifest\.json\)"):
+def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no records"):
         run(tmp_path, [row(1)], tmp_path / "nowhere")

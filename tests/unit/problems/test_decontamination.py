@@ -134,7 +134,7 @@ def test_a_run_with_nothing_left_is_refused(tmp_path: Path, against: Decontamina
 
 def test_an_unreadable_benchmark_is_named_with_its_setting(tmp_path: Path, against: DecontaminationConfig) -> None:
     missing = SourceConfig(path=str(tmp_path / "three.jsonl"))
-    with pytest.raises(ValueError, match=r"^problems.decontaminate.against.2: problems file .*three.jsonl does not exist"):
+    with pytest.raises(ValueError, match=r"^problems.decontaminate.against.2.path .*three.jsonl does not exist"):
         Benchmarks(against.model_copy(update={"against": (*against.against, missing)}))
 
 

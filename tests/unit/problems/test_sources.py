@@ -107,6 +107,26 @@ def test_a_limit_takes_the_first_and_does_not_look_at_the_rest(tmp_path: Path) -
     assert [row["question"] for row in load(source, limit=2)] == [row["problem"] for row in ROWS]
 
 
+def test_a_limit_does_not_read_the_parts_after_it(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts")
+    (parts / "c.parquet").write_bytes(b"no Parquet")
+    assert len(load(parts, FIELDS, limit=len(ROWS))) == len(ROWS)
+    with pytest.raises(ValueError, match=r"c\.parquet is no Parquet"):
+        load(parts, FIELDS)
+
+
+def test_a_subset_of_a_data_set_is_chosen_or_refused_with_the_ones_there_are(tmp_path: Path) -> None:
+    directory = tmp_path / "copy"
+    for name, row in zip(("main", "other"), ROWS, strict=True):
+        (directory / name).mkdir(parents=True)
+        write_jsonl(directory / name / "rows.jsonl", [row])
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/rows.jsonl\n" for name in ("main", "other"))
+    (directory / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    assert [row["question"] for row in load(directory, subset="other")] == [ROWS[1]["problem"]]
+    with pytest.raises(ValueError, match=r"could not be loaded as a data set: .*'main', 'other'"):
+        load(directory)
+
+
 @pytest.mark.parametrize(
     ("answer", "text"),
     [(27, "27"), (27.0, "27"), (0.5, "0.5"), ("007", "007"), (True, "True"), (None, None), (-3.0, "-3"), (1e20, str(10**20))],
@@ -123,7 +143,9 @@ def test_a_pattern_takes_the_answer_out_of_a_solution(tmp_path: Path) -> None:
     problems = load(source, fields, reference_answer_pattern=r"####\s*(.+)")
     assert [problem["reference_answer"] for problem in problems] == ["42", None]
     assert [problem["reference_solution"] for problem in problems] == [row["solution"] for row in rows]
-    with pytest.raises(ValueError, match=r"rows.jsonl, row 1: reference_answer_pattern '@@\(.\)' matches nothing in '6 .* 42 '"):
+    with pytest.raises(
+        ValueError, match=r"problems.reference_answer_pattern '@@\(.\)' matches nothing in row 1 of .*rows.jsonl, '6 .* 42 '"
+    ):
         load(source, fields, reference_answer_pattern="@@(.)")
 
 
@@ -148,7 +170,7 @@ def test_a_lone_surrogate_fails_its_own_row_only(field: str, tmp_path: Path) -> 
         ([{"problem": ["a"]}], {"question": "problem"}, "row 1: column 'problem' is .'a'., not a question"),
         (ROWS, {**FIELDS, "reference_answer": "anwser"}, "fields.reference_answer names column 'anwser', which .* did you mean 'answer'"),
         (ROWS, {"question": "zzz"}, "fields.question names column 'zzz', which .* lacks; it has 'name', 'problem', 'answer'"),
-        ([], FIELDS, "holds no problems; check problems.path and problems.split"),
+        ([], FIELDS, "holds no problems; check it and the split"),
     ],
 )
 def test_rows_that_are_no_problems_are_refused(rows: list[dict[str, Any]], fields: dict[str, Any], expected: str, tmp_path: Path) -> None:
@@ -170,7 +192,7 @@ def test_rows_that_are_no_problems_are_refused(rows: list[dict[str, Any]], field
         ("rows.json", b'["a"]', "row 1 is str, not an object"),
         ("rows.parquet", b"no such thing", "is no Parquet"),
         ("rows.csv", b"problem\na\n", "is no .jsonl, .json or .parquet file and no directory with a data set"),
-        ("folder/rows.csv", b"problem\na\n", "could not be loaded as a data set"),
+        ("folder/rows.unknown", b"problem\na\n", "could not be loaded as a data set"),
     ],
 )
 def test_files_that_hold_no_rows_are_refused(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
@@ -186,5 +208,5 @@ def test_files_that_hold_no_rows_are_refused(name: str, content: bytes, expected
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
 def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"problems file {tmp_path / name} does not exist; check problems.path"):
+    with pytest.raises(ValueError, match=f"problems.path {tmp_path / name} does not exist; give a file that does"):
         load(tmp_path / name)
