@@ -8,7 +8,7 @@ How to use: `chat = Chat.load(model_directory); chat.prompt(messages).input_ids`
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,9 +51,9 @@ class Chat:
         self._data_encoder = _encoder_without_added_tokens(tokenizer)
         self.control_ids = frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
         self._scaffolds: dict[tuple[tuple[str, ...], bool], list[list[int]]] = {}
-        special = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-        for text in special.values():
-            if not special.keys().isdisjoint(self.encode(text)):  # Unigram vocabularies match their control tokens in plain text
+        self._special = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        for text in self._special.values():
+            if not self._special.keys().isdisjoint(self.encode(text)):  # Unigram vocabularies match their control tokens in plain text
                 raise ValueError(f"tokenizer of {tokenizer.name_or_path} takes the text {text} for its control token; use another model")
 
     @classmethod
@@ -104,15 +104,24 @@ class Chat:
         except (UnicodeEncodeError, TypeError):
             raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
 
-    def decode_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        """What an answer's tokens say after their prompt, without control tokens and without a character that was cut.
+    def decode_answer(self, prompt: Sequence[int], answer: Sequence[int], shown: Set[int] = frozenset()) -> str:
+        """What an answer's tokens say after their prompt, without a character that was cut and without special tokens but those `shown`.
 
         Some decoders treat the first token of all in another way (no space before the first word), hence the end of the prompt.
         """
-        decoder, context = self.tokenizer.backend_tokenizer, list(prompt[-DECODING_CONTEXT:])
-        before, together = decoder.decode(context), decoder.decode([*context, *answer])
-        text = together.removeprefix(before) if together.startswith(before) else decoder.decode(list(answer))
-        return str(text).rstrip("\ufffd")
+        decoder, hidden = self.tokenizer.backend_tokenizer, self._special.keys() - shown
+
+        def text_of(ids: Sequence[int]) -> str:
+            return str(decoder.decode([token for token in ids if token not in hidden], skip_special_tokens=False))
+
+        context = prompt[-DECODING_CONTEXT:]
+        before, together = text_of(context), text_of([*context, *answer])
+        text = together.removeprefix(before) if together.startswith(before) else text_of(answer)
+        return text.rstrip("\ufffd")
+
+    def special_ids_in(self, text: str) -> Set[int]:
+        """The special tokens that a text holds."""
+        return frozenset(token for token, content in self._special.items() if content in text)
 
     def without_end(self, text: str, num_tokens: int) -> str:
         """The text without its last tokens; cut back to whole characters."""

@@ -25,7 +25,7 @@ SMALLEST_SHARE = 1e-4  # of a resource, the unit in which Ray counts: 0.3 CPUs h
 MOST_KINDS_SHOWN = 5  # of nodes, in a message
 
 
-def check_models(config: Config, problems: pa.Table) -> None:
+def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("student", "teacher")) -> None:
     """Models that run here are loadable, and their contexts hold at least the shortest problem's prompts."""
     prompts = load_prompts(config.prompts)
     question = min(problems["question"].to_pylist(), key=len)
@@ -33,7 +33,7 @@ def check_models(config: Config, problems: pa.Table) -> None:
         "student": prompts.solve_messages(question, prompts.student_system),
         "teacher": prompts.refine_messages(question, "", ""),
     }
-    for name, messages in shortest.items():
+    for name, messages in ((name, shortest[name]) for name in roles):
         role: RoleConfig = getattr(config, name)
         if role.api is not None:
             continue  # the endpoint has the model, the tokenizer and the context

@@ -63,6 +63,8 @@ class Stage:
 
     timed_as: str
     """Name in summary.json's seconds."""
+    needs: str | None
+    """The phase whose engines or workers it starts; none where it works in this process alone."""
     is_finished: Callable[[Session], bool]
     work: Callable[[Session], None]
 
@@ -121,11 +123,13 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     session.screen.say("checking the models and starting Ray")
     with refusing():
         check_libraries(config)
-        check_models(config, session.work_lists[run.work_list])
-        if not {GENERATE, LIVE}.isdisjoint(pending) and starts_here(config.cluster):
+        phases = {stage.needs for stage in pending if stage.needs is not None}
+        generates = not phases.isdisjoint({"generate", "live"})
+        check_models(config, session.work_lists[run.work_list], ("student", "teacher") if generates else ("student",))
+        if generates and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_sigterm():
-            for wait in check_cluster(config, resources, {stage.timed_as for stage in pending}):
+            for wait in check_cluster(config, resources, phases):
                 session.screen.say(wait)
             run.claim(config)
             for path, work in session.work_lists.items():
@@ -263,20 +267,23 @@ def _is_evaluated(session: Session, name: str) -> bool:
 
 GENERATE = Stage(
     timed_as="generate",
+    needs="generate",
     is_finished=lambda session: read_manifest(session.records) is not None,
     work=_generate,
 )
-SELECT = Stage(timed_as="generate", is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)
-PACK = Stage(timed_as="train", is_finished=lambda session: read_manifest(session.run.packed) is not None, work=_pack)
-TRAIN = Stage(timed_as="train", is_finished=lambda session: read_json(session.run.training_report) is not None, work=_train)
-LIVE = Stage(timed_as="live", is_finished=TRAIN.is_finished, work=_live)
+SELECT = Stage(timed_as="generate", needs=None, is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)
+PACK = Stage(timed_as="train", needs=None, is_finished=lambda session: read_manifest(session.run.packed) is not None, work=_pack)
+TRAIN = Stage(timed_as="train", needs="train", is_finished=lambda session: read_json(session.run.training_report) is not None, work=_train)
+LIVE = Stage(timed_as="live", needs="live", is_finished=TRAIN.is_finished, work=_live)
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
+    needs="evaluate",
     is_finished=lambda session: _is_evaluated(session, "base"),
     work=lambda session: _evaluate(session, "base", session.config.student),
 )
 EVALUATE_TRAINED = Stage(
     timed_as="evaluate",
+    needs="evaluate",
     is_finished=lambda session: _is_evaluated(session, "trained"),
     work=lambda session: _evaluate(session, "trained", _trained(session)),
 )

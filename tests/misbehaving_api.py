@@ -140,7 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers = int(fault.split()[0]), {}
         if status == 429:
             now = time.time()  # a date has whole seconds, so it says up to one less
-            headers["retry-after"] = {"429": "1", "429 long": "7200", "429 date": formatdate(now + 2, usegmt=True)}[fault]
+            headers["retry-after"] = {"429": "1", "429 late": "900", "429 long": "7200", "429 date": formatdate(now + 2, usegmt=True)}[
+                fault
+            ]
             with self.server.api.lock:
                 self.server.api.not_before[conversation] = now + 1
         said = f"no, not with {self.headers['authorization']}"

@@ -118,7 +118,7 @@ class ApiEngine:
             if number < tries:
                 delay_s = retry_delay_s(number, failure.retry_after_s, random.random())
                 logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, failure, number + 1, tries, delay_s)
-                await asyncio.sleep(delay_s)
+                await self._pause(delay_s)
         reason = f"{self._api.base_url} gave no answer in {tries} tries, at last: {failure}"
         if isinstance(failure, _UnreachableError):
             await self._end(f"{reason}; check teacher.api.base_url and the network, then run the same command again")
@@ -128,9 +128,15 @@ class ApiEngine:
             await self._end(f"{reason}; nor does it answer anything else: run the same command again when it does, finished rows are kept")
         raise RequestError(reason)
 
+    async def _pause(self, delay_s: float) -> None:
+        """Wait before a try, at most until there is a reason to end the run."""
+        until = time.monotonic() + delay_s
+        while self._ended is None and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+
     async def _look_for_life(self, fields: Mapping[str, Any], delay_s: float) -> None:
         """Ask something that is no row's; an answer counts like any other."""
-        await asyncio.sleep(delay_s)
+        await self._pause(delay_s)
         with suppress(RequestError):
             await self._try("sign of life", {**fields, "messages": [asdict(Message(role="user", content=SIGN_OF_LIFE))]})
 

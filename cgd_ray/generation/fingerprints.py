@@ -6,6 +6,7 @@ how much memory it ran. How to use: `stage_fingerprints(config)["critique"]`.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ IDENTITY_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-SAMPLED_BYTES = 2**20  # read from either end of a weights file: tells two trainings apart without reading hundreds of gigabytes
+SAMPLED_BYTES = 2**12
+"""Read of each tensor: tells two trainings of any of them apart without reading hundreds of gigabytes."""
 
 
 def stage_fingerprints(config: Config) -> dict[Stage, str]:
@@ -57,7 +59,8 @@ def model_identity(model: str) -> str:
             digest.update(name.encode() + b"\0" + (directory / name).read_bytes())
     for weights in sorted(directory.glob("*.safetensors")):
         digest.update(f"{weights.name}\0{weights.stat().st_size}\0".encode())
-        digest.update(_ends(weights))
+        for sample in _samples(weights):
+            digest.update(sample)
     return digest.hexdigest()
 
 
@@ -78,12 +81,20 @@ def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = 
     return short_hash(json.dumps([role, words, upstream], sort_keys=True))
 
 
-def _ends(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(SAMPLED_BYTES)
-        stream.seek(max(SAMPLED_BYTES, size - SAMPLED_BYTES))
-        return head + stream.read()
+def _samples(weights: Path) -> Iterator[bytes]:
+    """The header of a safetensors file (https://github.com/huggingface/safetensors#format), then the beginning of each tensor."""
+    with weights.open("rb") as stream:
+        num_bytes = int.from_bytes(stream.read(8), "little")
+        if num_bytes > weights.stat().st_size:
+            raise ValueError(f"{weights} is no safetensors file; copy the model again")
+        header = stream.read(num_bytes)
+        tensors = json.loads(header)
+        yield header
+        first_byte = stream.tell()
+        for name in sorted(tensors.keys() - {"__metadata__"}):
+            start, end = tensors[name]["data_offsets"]
+            stream.seek(first_byte + start)
+            yield stream.read(min(end - start, SAMPLED_BYTES))
 
 
 def _cached_commit(model: str) -> str:

@@ -92,7 +92,8 @@ def generate(
     )
     reused: Reused = {}
     if config.generation.reuse and read_manifest(run.records) is None:
-        reused = prefill(run.work_list, [Path(source) for source in config.generation.reuse], plan.fingerprints, prefilled)
+        sources = [Path(source) for source in config.generation.reuse]
+        reused = prefill(run.work_list, sources, plan.fingerprints, prefilled, refines_by_grade=plan.refine_attempts > 1)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
     manifest = _produce(plan, flow, on_progress, reused, limit)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])

@@ -1,7 +1,8 @@
 """Takes from records of other runs, finished or not, the columns that this run would make alike: same row, same fingerprint.
 
-A fingerprint covers everything a column depends on, the columns before it too, so a new critique prompt keeps the attempts, and a new
-student keeps nothing. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled)`.
+A fingerprint covers all settings behind a column, those of the columns before it too, so a new critique prompt keeps the attempts, and a
+new student keeps nothing. Settings are not texts: two runs with the same ones may have sampled different attempts, so a critique is taken
+only with the very attempt that it is about. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,26 +19,37 @@ from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write
 
 ID_COLUMN = "record_id"
+MADE_FROM: dict[Stage, tuple[str, ...]] = {
+    "attempt": ("question",),
+    "critique": ("question", "attempt"),
+    "refinement": ("question", "attempt", "critique"),
+    "direct": ("question",),
+}
+"""Stage -> the columns that it reads of a row."""
+ROW = "_row"
 TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "tokens")
 
 Reused = dict[Stage, dict[str, int]]
 """Of each stage: rows, and the tokens that were spent on them before."""
 
 
-def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path) -> Reused:
+def prefill(
+    work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path, refines_by_grade: bool = False
+) -> Reused:
     """Write the work list with every column found in the sources; returns what was found.
 
-    A row counts as the same when its id and its question are. Raises ValueError for a source that is no generation of this version.
+    `refines_by_grade` where the reference answer decides whether a refinement is asked for again, so that it must be the same too.
+
+    A row counts as the same when its id is, and what the stage reads of it. Raises ValueError for a source that is no generation of this
+    version.
     """
     work = pq.read_table(work_list)
     reused: Reused = {}
     for stage, fingerprint in fingerprints.items():
-        alike = [_made_alike(source, stage, fingerprint) for source in sources]
-        known = _first_of_each(pa.concat_tables(alike)).join(
-            work.select([ID_COLUMN, "question"]), [ID_COLUMN, "question"], join_type="inner"
-        )
+        reads = (*MADE_FROM[stage], "reference_answer") if stage == "refinement" and refines_by_grade else MADE_FROM[stage]
+        known = _known(work, [_made_alike(source, stage, fingerprint, reads) for source in sources], stage, reads)
         if known.num_rows:
-            work = work.join(known, [ID_COLUMN, "question"], join_type="left outer")
+            work = work.join(known, ID_COLUMN, join_type="left outer")
         reused[stage] = {"rows": known.num_rows, **{kind: pc.sum(known[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
     with atomic_write(prefilled) as temporary:
         found = work.select([field.name for field in RECORD_SCHEMA if field.name in work.column_names])
@@ -45,14 +57,26 @@ def prefill(work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stag
     return reused
 
 
-def _made_alike(source: Path, stage: Stage, fingerprint: str) -> pa.Table:
+def _made_alike(source: Path, stage: Stage, fingerprint: str, reads: Sequence[str]) -> pa.Table:
     rows = pyarrow.dataset.dataset([str(part) for part in durable_parts(source)], schema=RECORD_SCHEMA)
     alike = (pc.field(f"{stage}_fingerprint") == fingerprint) & pc.is_valid(pc.field(stage))
-    return rows.to_table(columns=[ID_COLUMN, "question", *columns_of(stage)], filter=alike)
+    return rows.to_table(columns=[ID_COLUMN, *reads, *columns_of(stage)], filter=alike)
 
 
-def _first_of_each(rows: pa.Table) -> pa.Table:
-    """One row per id: several sources may hold the same."""
-    numbered = rows.append_column("_row", pa.array(range(rows.num_rows)))
-    first = numbered.group_by(ID_COLUMN, use_threads=False).aggregate([("_row", "min")])["_row_min"]
-    return rows.take(first)
+def _known(work: pa.Table, alike: Sequence[pa.Table], stage: Stage, reads: Sequence[str]) -> pa.Table:
+    """The stage's columns for each row of the work list that a source has, by id; the first source's where several have it."""
+    found, keys = pa.concat_tables(alike), [ID_COLUMN, *reads]
+    if not set(keys) <= set(work.column_names):  # what it reads is to be made first
+        return found.slice(0, 0).select([ID_COLUMN, *columns_of(stage)])
+    numbered = found.append_column(ROW, pa.array(range(found.num_rows), pa.int64()))
+    same = _comparable(numbered, keys).join(_comparable(work, keys).select(keys), keys, join_type="inner")
+    first = same.group_by(ID_COLUMN).aggregate([(ROW, "min")])[f"{ROW}_min"]
+    return found.take(first).select([ID_COLUMN, *columns_of(stage)])
+
+
+def _comparable(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows with no reference answer being the same as none, which null is not in a join."""
+    if "reference_answer" not in keys:
+        return rows
+    place = rows.schema.get_field_index("reference_answer")
+    return rows.set_column(place, "reference_answer", pc.fill_null(rows["reference_answer"], "\0"))

@@ -87,7 +87,7 @@ class EngineStage(ABC):
         finished = await finished_before_stop(tasks, self._spec.stop_flag, ended_grace_s=ended_grace_s)
         rows = [row for row in finished if row is not None]
         self._meter.flush()
-        return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self.stages))
+        return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self._turns()))
 
     def close(self) -> None:
         """Free what the engine holds; no row may be in it. An actor that ends need not."""

@@ -12,13 +12,15 @@ Verdict = Literal["right", "wrong"]
 
 _RIGHT = r"right|correct|true|accurate|valid|sound"
 _WRONG = r"wrong|incorrect|false|inaccurate|invalid|unsound|flawed"
-_MARKUP = re.compile(r"\\boxed|\\text(?:bf|it)?|\[/?END\]|<\|[^|<>]*\|>|</?[a-z]+>|[*_`#>\[\](){}\"'“”‘’$]", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"\\boxed|\\text(?:bf|it)?|\[/?END\]|<\|[^|<>]*\|>|</?[a-z]+>|[*_`#>\[\](){}\"“”‘$]|(?<!n)['’]|['’](?!t)", re.IGNORECASE
+)
 _ANNOUNCEMENT = re.compile(
     r"^(?:(?:final|overall|my|the)\s+)*(?:conclusion|verdict|judge?ment)\s*(?:is)?\s*[:：=\-–—]?\s*(?P<rest>.*)$", re.IGNORECASE
 )
 _STATEMENT = re.compile(
     rf"^(?:so\s+|therefore,?\s+|thus,?\s+|hence,?\s+)?(?:(?:it|that|this|(?:the|this)\s+(?:\w+\s+){{0,2}}(?:attempt|solution|answer|response))\s+)?"
-    rf"(?:is\s+|was\s+)?(?P<negated>not\s+|n't\s+)?(?:entirely\s+|completely\s+|fully\s+|mathematically\s+)?(?P<word>{_WRONG}|{_RIGHT})\b(?P<tail>.*)$",
+    rf"(?:(?:is|was)(?:\s+|(?=n['’]t)))?(?P<negated>not\s+|n['’]t\s+)?(?:entirely\s+|completely\s+|fully\s+|mathematically\s+)?(?P<word>{_WRONG}|{_RIGHT})\b(?P<tail>.*)$",
     re.IGNORECASE,
 )
 _ANY_VERDICT = re.compile(rf"\b(?:{_WRONG}|{_RIGHT})\b", re.IGNORECASE)

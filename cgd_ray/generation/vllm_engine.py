@@ -64,6 +64,9 @@ class VllmEngine:
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
         self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
+        # some models mark their thinking with special tokens, which else are no part of the text
+        marks = "" if role.thinking is None else role.thinking.start + role.thinking.end
+        self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
         self._thread = EngineThread(self._engine, role)
 
@@ -76,7 +79,7 @@ class VllmEngine:
         completion = output.outputs[0]
         ids = completion.token_ids[: -1 if completion.finish_reason == "stop" else None]  # a token that ends it is no part of the text
         return Generation(
-            text=completion.text if params.detokenize else self.chat.decode_answer(input_ids, ids),
+            text=completion.text if params.detokenize else self.chat.decode_answer(input_ids, ids, self._shown),
             num_tokens=len(completion.token_ids),
             prompt_tokens=len(output.prompt_token_ids or ()),
             cached_tokens=output.num_cached_tokens or 0,
@@ -106,6 +109,7 @@ class VllmEngine:
             stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=bool(sampling.stop),
+            skip_special_tokens=not self._shown,
         )
 
 

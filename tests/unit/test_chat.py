@@ -197,6 +197,18 @@ def test_an_answers_text_is_what_token_by_token_gives(name: str, data: st.DataOb
 
 
 @every_chat
+def test_special_tokens_that_mark_thinking_stay_in_an_answer_and_others_do_not(name: str) -> None:
+    chat = chat_of(name)
+    (mark, other), tokens = sorted(chat.control_ids)[:2], chat.tokenizer.added_tokens_decoder
+    start = str(tokens[mark])
+    assert chat.special_ids_in(f"{start}thought") == {mark}
+    answer = [mark, *chat.encode("so it is"), other, *chat.encode(" 19")]
+    prompt = chat.prompt(messages_of("What is 12 + 7?")).input_ids
+    assert chat.decode_answer(prompt, answer, chat.special_ids_in(start)).replace(" ", "") == f"{start}soitis19"
+    assert chat.decode_answer(prompt, answer).replace(" ", "") == "soitis19"
+
+
+@every_chat
 def test_an_answer_that_ends_inside_a_character_ends_before_it(name: str) -> None:
     chat = chat_of(name)
     prompt, answer = chat.prompt(messages_of("What is 12 + 7?")).input_ids, chat.encode("19 数")

@@ -136,7 +136,7 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     "a selection that cannot be graded": (
         lambda job: None,
         ["problems.fields.reference_answer=null", "selection.keep=verified"],
-        "selection.keep verified grades answers, and none of the 3 problems has a reference answer; map problems.fields.reference_answer, or",
+        "selection.keep verified grades answers, and none of the 3 problems has a reference answer; map problems.fields.reference",
     ),
     "an evaluation that cannot be graded": (
         lambda job: None,

@@ -170,6 +170,12 @@ def test_what_concerns_all_rows_ends_the_run_after_the_answers_on_their_way(
     assert spent(tmp_path).answers == 1
 
 
+def test_an_ended_run_does_not_wait_for_rows_that_wait_for_their_next_try(tmp_path: Path) -> None:
+    with MisbehavingApi(lambda message, number: "429 late" if message == "busy" else "404") as api:
+        outcomes = ask(make_engine(make_role(api.base_url), tmp_path), "busy", "first")  # busy is to be asked again in 15 minutes
+    assert all(isinstance(outcome, RunEndedError) for outcome in outcomes)
+
+
 def test_an_endpoint_that_cannot_be_reached_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunEndedError, match=r"gave no answer in 2 tries, at last: the connection failed \(ConnectError.*base_url"):
         raise ask(make_engine(make_role("http://127.0.0.1:9/v1"), tmp_path), "x")[0]

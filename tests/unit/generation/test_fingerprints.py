@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import Config, ProblemsConfig, RoleConfig, differing_settings
 from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, stage_fingerprints
@@ -94,7 +95,7 @@ def test_wording_changes_the_columns_it_makes(template: str, changed: set[str], 
 
 def test_weights_config_and_template_are_part_of_a_local_models_identity(tmp_path: Path) -> None:
     seen = {model_identity(str(MODELS / "student"))}
-    for name in ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.json"):
+    for name in ("config.json", "chat_template.jinja", "tokenizer.json"):
         copy = tmp_path / name
         shutil.copytree(MODELS / "student", copy)
         assert model_identity(str(copy)) in seen  # its place is not
@@ -102,7 +103,21 @@ def test_weights_config_and_template_are_part_of_a_local_models_identity(tmp_pat
             stream.seek(-1, 2)
             stream.write(b" ")
         seen.add(model_identity(str(copy)))
-    assert len(seen) == 5
+    assert len(seen) == 4
+
+
+def test_another_value_in_any_tensor_is_another_model(tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(MODELS / "student", copy)
+    weights = load_file(copy / "model.safetensors")
+    seen = {model_identity(str(copy))}
+    for name, tensor in weights.items():
+        save_file({**weights, name: tensor * 1.01}, copy / "model.safetensors")
+        seen.add(model_identity(str(copy)))
+    assert len(seen) == len(weights) + 1
+    (copy / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is no safetensors file; copy the model again"):
+        model_identity(str(copy))
 
 
 def test_a_hub_model_is_named_with_its_commit_or_said_to_be_unknown() -> None:

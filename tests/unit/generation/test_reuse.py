@@ -21,8 +21,10 @@ def row(number: int, question: str | None = None, **columns: Any) -> dict[str, A
 
 
 def made(number: int, fingerprints: dict[Stage, str], **columns: Any) -> dict[str, Any]:
-    texts = {stage: f"{stage} of {number}" for stage in STAGES}
-    return row(number, **texts, **{f"{stage}_fingerprint": name for stage, name in fingerprints.items()}, verdict="wrong", **columns)
+    texts: dict[str, Any] = {stage: f"{stage} of {number}" for stage in STAGES}
+    named = {f"{stage}_fingerprint": name for stage, name in fingerprints.items()}
+    settled: dict[str, Any] = {**texts, **named, "verdict": "wrong", **columns}
+    return row(number, **settled)
 
 
 def finished(directory: Path, rows: list[dict[str, Any]]) -> Path:
@@ -32,9 +34,11 @@ def finished(directory: Path, rows: list[dict[str, Any]]) -> Path:
     return directory
 
 
-def run(tmp_path: Path, work: list[dict[str, Any]], *sources: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
+def run(
+    tmp_path: Path, work: list[dict[str, Any]], *sources: Path, refines_by_grade: bool = False
+) -> tuple[dict[str, int], list[dict[str, Any]]]:
     pq.write_table(pa.Table.from_pylist(work, schema=WORK_SCHEMA), tmp_path / "work.parquet")
-    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet")
+    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet", refines_by_grade)
     return {stage: counts["rows"] for stage, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
         "record_id"
     ).to_pylist()
@@ -74,6 +78,36 @@ def test_a_row_in_two_sources_stays_one_row(tmp_path: Path) -> None:
     counts, rows = run(tmp_path, [row(1), row(2)], *sources)
     assert len(rows) == 2
     assert counts["attempt"] == 1
+
+
+def test_a_critique_is_taken_only_with_the_attempt_that_it_is_about(tmp_path: Path) -> None:
+    """Two runs of the same student, which sampled, with different teachers."""
+    first = finished(tmp_path / "first", [made(n, {"attempt": "a1", "critique": "c0", "refinement": "r0"}) for n in range(2)])
+    second = finished(tmp_path / "second", [made(0, NOW, attempt="another attempt"), made(1, NOW)])
+    counts, rows = run(tmp_path, [row(n) for n in range(2)], first, second)
+    assert counts == {"attempt": 2, "critique": 1, "refinement": 1}
+    assert [(filled["attempt"], filled["critique"]) for filled in sorted(rows, key=lambda filled: filled["problem_id"])] == [
+        ("attempt of 0", None),
+        ("attempt of 1", "critique of 1"),
+    ]
+    counts, _ = run(tmp_path, [row(n) for n in range(2)], second, first)
+    assert counts == {"attempt": 2, "critique": 2, "refinement": 2}
+
+
+def test_an_older_source_with_another_question_hides_no_later_one(tmp_path: Path) -> None:
+    older = finished(tmp_path / "older", [{**made(1, NOW), "question": "What was 1?"}])
+    counts, _ = run(tmp_path, [row(1)], older, finished(tmp_path / "later", [made(1, NOW)]))
+    assert counts == {"attempt": 1, "critique": 1, "refinement": 1}
+
+
+@pytest.mark.parametrize(("before", "now", "taken"), [("4", "4", 1), ("4", "5", 0), (None, "5", 0), (None, None, 1)])
+def test_a_refinement_that_was_repeated_by_its_grade_is_taken_with_the_same_reference_answer(
+    before: str | None, now: str | None, taken: int, tmp_path: Path
+) -> None:
+    source = finished(tmp_path / "old", [made(1, NOW, reference_answer=before)])
+    for refines_by_grade in (True, False):
+        counts, _ = run(tmp_path, [row(1, reference_answer=now)], source, refines_by_grade=refines_by_grade)
+        assert counts == {"attempt": 1, "critique": 1, "refinement": taken if refines_by_grade else 1}
 
 
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ RIGHT = [
     "Conclusion: the student's answer is correct",
     "Conclusion: It is entirely correct!",
     "Conclusion: not wrong",
+    "Conclusion: it isn't wrong",
     "Conclusion: \\boxed{right}",
     "Conclusion: \\text{right}",
     "Conclusion: 'right'",
@@ -54,6 +55,8 @@ WRONG = [
     "Final judgment: false",
     "The final result is right by luck.\nConclusion: wrong",
     "Conclusion: wrong, since 3 + 4 is 7",
+    "Conclusion: it isn't right",
+    "Conclusion: the answer wasn’t correct",
 ]
 NONE = [
     "",
