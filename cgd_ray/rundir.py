@@ -18,6 +18,9 @@ import yaml
 from cgd_ray.config import Config, differing_settings
 from cgd_ray.prompts import load_prompts
 
+WORKING_DIRS = "working_dir_files"
+"""Directory, in each node's Ray session, into which Ray copies what `ray job submit --working-dir` names."""
+
 
 class RunDir:
     """The layout of one run directory."""
@@ -51,7 +54,12 @@ class RunDir:
         return self.root / "evaluation" / name
 
     def check(self, config: Config) -> None:
-        """Raise ValueError when the directory takes nothing or belongs to another config; writes nothing but the empty log directory."""
+        """Raise ValueError when the directory takes nothing, is Ray's or belongs to another config; makes nothing but the log directory."""
+        if WORKING_DIRS in self.root.parts:
+            raise ValueError(
+                f"run_dir {self.root} is inside Ray's copy of the job's working directory, which goes with the cluster; give an absolute "
+                "path on storage that all nodes share, run_dir=/..."
+            )
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             with _removed(self.root / f".probe-{os.getpid()}") as probe:

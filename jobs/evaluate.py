@@ -1,6 +1,6 @@
 """The evaluation of a run as a Ray job, the same as `cgd evaluate`.
 
-`ray job submit --working-dir . -- python jobs/evaluate.py CONFIG [a.b=c ...]`
+`ray job submit --working-dir . -- python jobs/evaluate.py CONFIG run_dir=/shared/runs/NAME [a.b=c ...]`
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The generation of a run as a Ray job, the same as `cgd generate`.
 
-`ray job submit --working-dir . -- python jobs/generate.py CONFIG [a.b=c ...]`
+`ray job submit --working-dir . -- python jobs/generate.py CONFIG run_dir=/shared/runs/NAME [a.b=c ...]`
 """
 
 import sys

@@ -1,6 +1,6 @@
 """All stages of a run as a Ray job, the same as `cgd run`.
 
-`ray job submit --working-dir . -- python jobs/run.py CONFIG [a.b=c ...]`
+`ray job submit --working-dir . -- python jobs/run.py CONFIG run_dir=/shared/runs/NAME [a.b=c ...]`
 """
 
 import sys

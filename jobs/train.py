@@ -1,6 +1,6 @@
 """The training of a run as a Ray job, the same as `cgd train`.
 
-`ray job submit --working-dir . -- python jobs/train.py CONFIG [a.b=c ...]`
+`ray job submit --working-dir . -- python jobs/train.py CONFIG run_dir=/shared/runs/NAME [a.b=c ...]`
 """
 
 import sys

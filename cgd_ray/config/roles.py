@@ -116,7 +116,8 @@ class ApiConfig(Settings):
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds from the sending of a request to the end of its answer; a slower one is tried again."""
     max_retries: Annotated[int, Field(ge=0)] = 8
-    """Further tries, ever longer apart, after overload, server errors, cut connections, unusable answers; then row or run ends."""
+    """Further tries, ever longer apart, after overload, server errors, cut connections, unusable answers; then the row fails, or the
+    run ends where the endpoint is down."""
     request_fields: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of every request with the last word; null leaves one out, e.g. {max_tokens: null, max_completion_tokens: 8192}."""
     price_per_million_input_tokens: Price | None = None
@@ -185,7 +186,7 @@ class RoleConfig(Settings):
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
     chat_template: str | None = None
-    """A .jinja file with the chat template of a model that has none of its own, as base models; it writes a BOS where one belongs."""
+    """A .jinja file with the chat template of a model that has none, such as most base models; it writes a BOS where one belongs."""
     thinking: ThinkingConfig | None = None
     """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0

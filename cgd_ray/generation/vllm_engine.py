@@ -1,8 +1,9 @@
 """The one file that imports vLLM: its synchronous engine, in this process, stepped by one thread.
 
-Why not the asynchronous engine: its core lives in a second process, which takes 2.7 times as long to start and 1.6 times the CPU for a
-token (benchmarks/front_end.py). Here callers on an asyncio loop put requests into a queue; the thread adds them between steps and hands
-finished ones back to their loop. A fatal engine error ends the process: Ray then replaces the actor and gives its rows to another one.
+Why not the asynchronous engine: its core lives in a second process, which takes 2.7 times as long to start and 1.3 to 1.7 times the
+CPU for a token (benchmarks/front_end.py). Here callers on an asyncio loop put requests into a queue; the thread adds them between steps
+and hands finished ones back to their loop. A fatal engine error ends the process: Ray then replaces the actor and gives its rows to
+another one.
 How to use: `engine = VllmEngine(role); generation = await engine.generate(messages, role.sampling, seed=0)`.
 """
 

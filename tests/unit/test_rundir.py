@@ -144,3 +144,10 @@ def test_other_wording_in_the_same_prompts_file_is_refused(tmp_path: Path) -> No
     words.write_text("refine: Again.")
     with pytest.raises(ValueError, match=r"prompts refine was 'Once more\.' and is 'Again\.'; choose another run_dir"):
         run.check(make_config(run.root, prompts=str(words)))
+
+
+def test_a_run_directory_in_rays_copy_of_a_working_directory_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "session" / "runtime_resources" / "working_dir_files" / "_ray_pkg_0123" / "runs" / "mine"
+    with pytest.raises(ValueError, match=r"run_dir .* is inside Ray's copy .*; give an absolute path on storage that all nodes share"):
+        RunDir(root).check(make_config(root))
+    assert not root.exists()
