@@ -1,7 +1,5 @@
 """Fixtures that several test files share."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import settings
 
@@ -10,10 +8,17 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="module")
-def ray_local() -> Iterator[None]:
-    """One Ray on this machine for the tests of a module; other modules start clusters. The CPUs are logical."""
+def ray_local() -> None:
+    """The Ray on this machine that the modules share; one that starts a cluster of its own ends it. The CPUs are logical."""
     import ray
 
-    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
-    yield
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+
+
+@pytest.fixture(scope="module")
+def no_ray() -> None:
+    """No Ray in this process, so that a module may start one of its own kind."""
+    import ray
+
     ray.shutdown()

@@ -107,18 +107,19 @@ class ApiEngine:
         self._ledger.close()
 
     async def _buy(self, key: str, fields: Mapping[str, Any]) -> Purchase:
-        """Ask until there is an answer, at most `max_retries` times more."""
+        """Ask until there is an answer, at most `max_retries` times more; then say whose fault it is that there is none."""
         tries = self._api.max_retries + 1
-        for number in range(1, tries + 1):
-            num_served = self._num_served
+        for number in range(1, tries):
             outcome = await self._try(key, fields)
             if isinstance(outcome, Purchase):
                 return outcome
-            failure = outcome
-            if number < tries:
-                delay_s = retry_delay_s(number, failure.retry_after_s, random.random())
-                logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, failure, number + 1, tries, delay_s)
-                await self._pause(delay_s)
+            delay_s = retry_delay_s(number, outcome.retry_after_s, random.random())
+            logger.warning("%s: %s; try %d of %d follows in %.1f s", self._api.base_url, outcome, number + 1, tries, delay_s)
+            await self._pause(delay_s)
+        num_served = self._num_served
+        failure = await self._try(key, fields)
+        if isinstance(failure, Purchase):
+            return failure
         reason = f"{self._api.base_url} gave no answer in {tries} tries, at last: {failure}"
         if isinstance(failure, _UnreachableError):
             await self._end(f"{reason}; check teacher.api.base_url and the network, then run the same command again")

@@ -55,7 +55,10 @@ async def finished_before_stop(
 
 def _grace_s(flag: Path | None, grace_s: float, ended_grace_s: float) -> float:
     """Seconds that the flag leaves; endless without one."""
+    if flag is None:
+        return float("inf")
     try:
-        return float("inf") if flag is None else ended_grace_s if flag.stat().st_size > 0 else grace_s
+        holds_reason = flag.stat().st_size > 0
     except FileNotFoundError:
         return float("inf")
+    return ended_grace_s if holds_reason else grace_s

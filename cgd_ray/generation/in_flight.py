@@ -12,13 +12,29 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 MOST_DEATHS = 3  # of engines with a row inside, before the row is set aside
 COMPANY_AFTER_ONE_DEATH = 8  # rows that may share an engine with a row that has seen one death
+
+
+class NothingNoted:
+    """Stands for InFlight where nobody notes what is in the engines: every row takes one place, none has seen a death."""
+
+    def entered(self, record_id: str) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
+    def deaths(self, record_id: str) -> int:
+        """None."""
+        return 0
+
+    def places(self, record_id: str, capacity: int) -> int:
+        """One."""
+        return 1
 
 
 class InFlight:
@@ -82,10 +98,12 @@ class InFlight:
         os.close(descriptor)
 
 
-def of_this_actor(directory: Path) -> InFlight:
+def of_this_actor(directory: Path | None) -> InFlight | NothingNoted:
     """That of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
     import ray
 
+    if directory is None:
+        return NothingNoted()
     if not ray.is_initialized():  # asking would start Ray
         return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
     context = ray.get_runtime_context()

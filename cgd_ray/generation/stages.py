@@ -13,7 +13,6 @@ import textwrap
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ class EngineStage(ABC):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._in_flight = None if spec.in_flight is None else of_this_actor(spec.in_flight)
+        self._in_flight = of_this_actor(spec.in_flight)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         if spec.role.placement.nodes_per_replica > 1:
             check_group(self.role, spec.role.placement)
@@ -102,12 +101,12 @@ class EngineStage(ABC):
         if row["error"] is not None or not missing:
             return row
         name = row["record_id"]
-        if self._deaths(name) >= MOST_DEATHS:
+        if self._in_flight.deaths(name) >= MOST_DEATHS:
             return self._failed(row, missing[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
-        async with self._places.taken(1 if self._in_flight is None else self._in_flight.places(name, self._places.capacity)):
+        async with self._places.taken(self._in_flight.places(name, self._places.capacity)):
             if self._spec.stop_flag is not None and self._spec.stop_flag.exists():
                 return None
-            with nullcontext() if self._in_flight is None else self._in_flight.entered(name):
+            with self._in_flight.entered(name):
                 for stage in missing:
                     try:
                         row = await self._turn(row, stage)
@@ -126,9 +125,6 @@ class EngineStage(ABC):
     def _turns(self) -> Sequence[Stage]:
         """The stages of this actor that the run asks for."""
         return self.stages
-
-    def _deaths(self, record_id: str) -> int:
-        return 0 if self._in_flight is None else self._in_flight.deaths(record_id)
 
     def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
         self._meter.fail(reason)

@@ -32,11 +32,12 @@ MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for s
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head without CPUs and two nodes that do the work."""
+def cluster(no_ray: None) -> Iterator[Any]:
+    """A head without CPUs and two nodes that do the work; a lost one is noticed within seconds."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    noticing = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": noticing})
     cluster.add_node(num_cpus=2)
     cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()

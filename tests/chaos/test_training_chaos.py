@@ -114,6 +114,7 @@ def test_a_killed_rank_changes_no_bit(trainings: Trainings) -> None:
     assert_bitwise_the_uninterrupted(trainings, "rank")
 
 
+@pytest.mark.slow  # tests/integration/test_live.py asks one by default
 def test_a_training_asked_to_stop_saves_the_step_under_way_and_repeats_none(trainings: Trainings) -> None:
     job = trainings.job("stopped", **{**LONG, "checkpoint_every_steps": None})
     with started(job) as process:

@@ -18,7 +18,7 @@ from tests.fakes import FakeEngines
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(no_ray: None) -> Iterator[None]:
     """Three nodes with two logical GPUs each."""
     import ray
     from ray.cluster_utils import Cluster

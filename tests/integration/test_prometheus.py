@@ -19,7 +19,7 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture
-def quick_metrics() -> Iterator[None]:
+def quick_metrics(no_ray: None) -> Iterator[None]:
     """A Ray whose workers report their metrics every second instead of every ten."""
     import ray
 

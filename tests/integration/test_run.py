@@ -158,7 +158,9 @@ def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_
 
 @pytest.mark.slow
 def test_other_records_train_another_arm_without_generating(finished: Path, tmp_path: Path) -> None:
-    settings = (f"run_dir={tmp_path / 'cft'}", f"records={finished / 'records'}", "training.arm=cft", *SETTINGS, "evaluation=null")
+    records = (f"run_dir={tmp_path / 'cft'}", f"records={finished / 'records'}", "training.arm=cft", "evaluation=null")
+    nobody_generates = ("teacher.model=/nowhere", "student.placement.gpus_per_replica=8", "teacher.placement.gpus_per_replica=8")
+    settings = (*SETTINGS, *records, *nobody_generates)
     done = subprocess.run([sys.executable, "-m", "cgd_ray.cli", "run", CONFIG, *settings], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     summary = read_summary(tmp_path / "cft")
