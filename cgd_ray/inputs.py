@@ -1,7 +1,7 @@
 """The problems that a run begins with: read, compared with benchmarks, and made into work lists, before anything heavy starts.
 
-How to use: `problems, decontamination = training_problems(config)`, then `work_lists = make_work_lists(config, run, problems)`; and
-`check_given_records(config, Path(config.records))` where records are given.
+How to use: `problems, decontamination = training_problems(config, notes)`, then `make_work_lists(config, run, problems, notes)`; and
+`check_given_records(config, Path(config.records))` where records are given. `notes` are lines for the user.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
-from cgd_ray.generation.finished import record_parts
+from cgd_ray.generation.finished import durable_records
 from cgd_ray.problems.decontamination import decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list
@@ -20,21 +20,21 @@ from cgd_ray.training.arms import check_columns
 from cgd_ray.training.held_out import problems_to_answer
 
 
-def training_problems(config: Config) -> tuple[pa.Table, dict[str, Any] | None]:
+def training_problems(config: Config, notes: list[str]) -> tuple[pa.Table, dict[str, Any] | None]:
     """The problems to train on and, when they were compared with benchmarks, the report on that."""
-    problems = load_problems(config.problems)
+    problems = load_problems(config.problems, "problems", notes)
     if config.problems.decontaminate is None:
         return problems, None
     return decontaminate(problems, config.problems.decontaminate)
 
 
-def make_work_lists(config: Config, run: RunDir, problems: pa.Table) -> dict[Path, pa.Table]:
+def make_work_lists(config: Config, run: RunDir, problems: pa.Table, notes: list[str]) -> dict[Path, pa.Table]:
     """Read the problems to evaluate and to validate on too: a wrong column is better found now than after a night of generation."""
     for setting in _graded_by(config):
         _check_answers(problems, setting, "problems")
     lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
     if config.evaluation is not None:
-        held_out = load_problems(config.evaluation.problems, "evaluation.problems")
+        held_out = load_problems(config.evaluation.problems, "evaluation.problems", notes)
         _check_answers(held_out, "evaluation", "evaluation.problems")
         lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
     if config.training.validation is not None and config.training.validation.answers is not None:
@@ -64,6 +64,9 @@ def _check_answers(problems: pa.Table, setting: str, source: str) -> None:
 
 def check_given_records(config: Config, records: Path) -> None:
     """Raise ValueError when another run's records are none, are of another version, or lack what the training's arms read."""
-    columns = pq.read_schema(record_parts(records)[0]).names
+    parts = durable_records(records).parts
+    if not parts:
+        raise ValueError(f"records {records} has no part that is written yet; give RUN_DIR/records of a generation that has come further")
+    columns = pq.read_schema(parts[0]).names
     for arm in config.training.arm_shares:
         check_columns(arm, columns)

@@ -21,6 +21,7 @@ from cgd_ray.console import Bar, Screen
 from cgd_ray.displays import TrainingDisplay, failures, show_generation, show_live_step
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.faults import failing, refusing
+from cgd_ray.generation.finished import durable_records
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.generation.selection import select_records
@@ -77,12 +78,15 @@ def execute(command: str, config: Config) -> None:
     run = RunDir(config.run_dir)
     with refusing():
         run.check(config)
-        problems, decontamination = training_problems(config)
-        work_lists = make_work_lists(config, run, problems)
+        notes: list[str] = []
+        problems, decontamination = training_problems(config, notes)
+        work_lists = make_work_lists(config, run, problems, notes)
     with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with refusing():
             pending = _pending(command, session)
+        for note in notes:
+            screen.say(note)
         try:
             if pending:
                 _work_off(pending, session)
@@ -170,11 +174,9 @@ def _telling(session: Session, bar: Bar) -> ProgressFn:
 
 def _select(session: Session) -> None:
     config, run = session.config, session.run
-    manifest = read_manifest(session.records)
-    assert manifest is not None, "generation is finished, or another run's records were checked"
     # this run's own records come from a work list that is clean already
     benchmarks = Benchmarks(config.problems.decontaminate) if config.records and config.problems.decontaminate else None
-    with session.screen.progress("select", manifest["rows"], "records") as bar:
+    with session.screen.progress("select", durable_records(session.records).num_rows, "records") as bar:
         select_records(config.selection, session.records, run.selected, bar.advance, benchmarks)
 
 
@@ -268,7 +270,7 @@ def _is_evaluated(session: Session, name: str) -> bool:
 GENERATE = Stage(
     timed_as="generate",
     needs="generate",
-    is_finished=lambda session: read_manifest(session.records) is not None,
+    is_finished=lambda session: session.config.records is not None or read_manifest(session.run.records) is not None,
     work=_generate,
 )
 SELECT = Stage(timed_as="generate", needs=None, is_finished=lambda session: read_manifest(session.run.selected) is not None, work=_select)

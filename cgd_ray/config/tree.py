@@ -115,7 +115,7 @@ class Config(Settings):
     teacher: RoleConfig
     """The model that critiques and refines."""
     records: str | None = None
-    """Directory with the finished records of another run (RUN_DIR/records): they are selected and trained on, none are generated."""
+    """Directory with the records of another run (RUN_DIR/records): what is there of them is trained on, and nothing is generated."""
     prompts: str | None = None
     """YAML file that overrides any wording of cgd_ray/prompts.py; null keeps the defaults."""
     generation: GenerationConfig = GenerationConfig()

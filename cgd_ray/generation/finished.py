@@ -1,9 +1,10 @@
 """The records that are durably written, of this run or of another one, as far as this version of the code understands them.
 
 A part of an unfinished generation counts once the ids that it holds are committed (dataflow.py); before that a killed run takes it back.
-How to use: `for part in record_parts(run.records): ...` of a finished generation, `durable_parts(run.records)` of any.
+How to use: `for part in record_parts(run.records): ...` of a finished generation, `durable_records(run.records).parts` of any.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -31,10 +32,25 @@ def record_parts(directory: Path) -> list[Path]:
     return parts
 
 
-def durable_parts(directory: Path) -> list[Path]:
-    """The same, of an unfinished generation those that no kill takes back, perhaps none. Raises ValueError for a directory without any."""
-    if read_manifest(directory) is not None:
-        return record_parts(directory)
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What there is of a generation."""
+
+    fingerprint: str
+    """Names the models, prompts and sampling that made it."""
+    parts: list[Path]
+    """Parquet files."""
+
+    @property
+    def num_rows(self) -> int:
+        """In all parts."""
+        return sum(pq.read_metadata(part).num_rows for part in self.parts)
+
+
+def durable_records(directory: Path) -> Records:
+    """What no kill takes back, perhaps nothing. Raises ValueError for a directory without a generation, and as record_parts()."""
+    if (manifest := read_manifest(directory)) is not None:
+        return Records(fingerprint=manifest["fingerprint"], parts=record_parts(directory))
     state = RunDir(directory.parent).generation_state
     begun = read_json(state / BEGUN)
     if begun is None:
@@ -44,7 +60,7 @@ def durable_parts(directory: Path) -> list[Path]:
     check_version(begun, directory)
     parts = [part for ids in committed(state / IDS) for part in parts_of(ids, directory)]
     _check_schema(parts, directory)
-    return parts
+    return Records(fingerprint=begun["fingerprint"], parts=parts)
 
 
 def committed(directory: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from cgd_ray.generation.finished import durable_parts
+from cgd_ray.generation.finished import durable_records
 from cgd_ray.problems.work_list import ROWS_PER_GROUP
 from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
 from cgd_ray.rundir import atomic_write
@@ -58,7 +58,7 @@ def prefill(
 
 
 def _made_alike(source: Path, stage: Stage, fingerprint: str, reads: Sequence[str]) -> pa.Table:
-    rows = pyarrow.dataset.dataset([str(part) for part in durable_parts(source)], schema=RECORD_SCHEMA)
+    rows = pyarrow.dataset.dataset([str(part) for part in durable_records(source).parts], schema=RECORD_SCHEMA)
     alike = (pc.field(f"{stage}_fingerprint") == fingerprint) & pc.is_valid(pc.field(stage))
     return rows.to_table(columns=[ID_COLUMN, *reads, *columns_of(stage)], filter=alike)
 

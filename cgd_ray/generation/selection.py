@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import SelectionConfig
-from cgd_ray.generation.finished import record_parts
+from cgd_ray.generation.finished import durable_records
 from cgd_ray.generation.leakage import LEAKS, find_leaks
 from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.grading import Grader
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES
-from cgd_ray.rundir import atomic_write, read_manifest, write_manifest
+from cgd_ray.rundir import atomic_write, write_manifest
 
 ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
 COUNTED = ["error", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
@@ -32,27 +32,25 @@ COUNTED = ["error", "verdict", "leaks", "attempt_correct", "refinement_correct",
 def select_records(
     config: SelectionConfig, records: Path, selected: Path, on_progress: Callable[[int], None], benchmarks: Benchmarks | None = None
 ) -> dict[str, Any]:
-    """Read finished records, write them with grades, leaks and `drop_reason` (SELECTED_SCHEMA), and return the counts of the manifest.
+    """Read the records that are there, write them with grades, leaks and `drop_reason` (SELECTED_SCHEMA); return the manifest's counts.
 
-    Records whose question overlaps with `benchmarks` are dropped as contaminated. Raises ValueError for what record_parts() refuses.
+    Records whose question overlaps with `benchmarks` are dropped as contaminated. Raises ValueError for what durable_records() refuses.
     """
     started = time.monotonic()
-    counts, parts = Counts(), record_parts(records)
+    counts, made = Counts(), durable_records(records)
     output = selected / "selected.parquet"
     with (
         Selector(config, benchmarks) as selector,
         atomic_write(output) as temporary,
         pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer,
     ):
-        for part in parts:
+        for part in made.parts:
             for batch in selector.selected(part):
                 counts.add(batch)
                 writer.write_table(batch)
                 on_progress(batch.num_rows)
-    manifest = read_manifest(records)
-    assert manifest is not None, "record_parts has read it above"
     details = {"version": RECORDS_VERSION, **counts.as_dict(), "seconds": time.monotonic() - started}
-    write_manifest(selected, manifest["fingerprint"], [output], details)
+    write_manifest(selected, made.fingerprint, [output], details)
     return details
 
 

@@ -1,7 +1,8 @@
 """Reads problems from JSONL, JSON, Parquet and Hugging Face data sets into one checked table.
 
-Why strict: a wrong column, a duplicate id or an empty question is found here, in a second, and not after a night of generation.
-How to use: `table = load_problems(config.problems)`.
+Why strict: a wrong column, a duplicate id or an empty question is found here, in a second, and not after a night of generation. The same
+question once more is left out, and told: published data sets have such rows, and nobody can remove them there.
+How to use: `table = load_problems(config.problems, "problems", notes)`.
 """
 
 import difflib
@@ -25,8 +26,8 @@ SAVED_DATA_SET = ("dataset_dict.json", "state.json")
 """Files of which one is in every directory that the datasets library has saved."""
 
 
-def load_problems(source: SourceConfig, setting: str = "problems") -> pa.Table:
-    """All problems of a source as PROBLEM_SCHEMA, in the source's order.
+def load_problems(source: SourceConfig, setting: str, notes: list[str]) -> pa.Table:
+    """All problems of a source as PROBLEM_SCHEMA, in the source's order; what the user should know of them is added to `notes`.
 
     A question that no tokenizer can take (a lone surrogate) keeps its row, with the reason in `error`. Raises ValueError, one line
     that names the setting, the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
@@ -35,10 +36,12 @@ def load_problems(source: SourceConfig, setting: str = "problems") -> pa.Table:
     first_row: dict[str | None, int] = {}
     for number, problem in enumerate(problems, 1):
         earlier = first_row.setdefault(problem["problem_id"], number)
-        if earlier != number:
-            what = "question" if source.fields.problem_id is None else f"id {problem['problem_id']!r}"
-            raise ValueError(f"{setting}.path {source.path}: rows {earlier} and {number} have the same {what}; remove one of them")
-    return pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA)
+        if earlier != number and source.fields.problem_id is not None:
+            same = f"rows {earlier} and {number} have the same id {problem['problem_id']!r}"
+            raise ValueError(f"{setting}.path {source.path}: {same}; correct one of them, or set fields.problem_id to null")
+    if repeated := len(problems) - len(first_row):
+        notes.append(f"{setting}: {repeated:,} of {len(problems):,} rows repeat a question; the first of each is taken")
+    return pa.Table.from_pylist([problems[number - 1] for number in first_row.values()], schema=PROBLEM_SCHEMA)
 
 
 def read_problems(source: SourceConfig, setting: str) -> list[Problem]:

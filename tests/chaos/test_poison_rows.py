@@ -61,7 +61,7 @@ def write_problems(run: RunDir, questions: dict[str, str], spoiled: str) -> None
     file = run.root / "problems.jsonl"
     file.write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, {"id": "surrogate", "question": spoiled}]), encoding="utf-8")
     source = SourceConfig.model_validate({"path": str(file), "fields": {"problem_id": "id"}})
-    rows = make_work_list(load_problems(source), num_samples=1).to_pylist()
+    rows = make_work_list(load_problems(source, "problems", notes=[]), num_samples=1).to_pylist()
     for name, question in questions.items():
         row = {**dict.fromkeys(WORK_SCHEMA.names), "problem_id": name, "question": question, "sample_index": 0}
         rows.insert(len(rows) // 2, {**row, "record_id": make_record_id(name, 0)})

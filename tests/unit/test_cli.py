@@ -80,11 +80,10 @@ def block_run_dir(job: Job) -> None:
 SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     "missing file": (lambda job: job.problems.unlink(), [], "problems.path .*problems.jsonl does not exist; give a file"),
     "wrong column": (lambda job: None, ["problems.fields.question=qestion"], "'qestion', which .* lacks; did you mean 'question'"),
-    "duplicate questions": (lambda job: job.write([*QUESTIONS, QUESTIONS[0]]), [], "rows 1 and 4 have the same question; remove one"),
     "duplicate ids": (
         lambda job: job.write([{**row, "id": 7} for row in QUESTIONS]),
         ["problems.fields.problem_id=id"],
-        "rows 1 and 2 have the same id '7'; remove one",
+        "rows 1 and 2 have the same id '7'; correct one of them",
     ),
     "empty question": (lambda job: job.write([*QUESTIONS, {"question": " "}]), [], "row 4: column 'question' is ' '"),
     "no problems": (lambda job: job.write([]), [], "holds no problems"),
@@ -106,7 +105,7 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     ),
     "nothing to train on yet": (lambda job: None, ["train"], "run `cgd generate` with the same config first"),
     "nothing to evaluate": (lambda job: None, ["evaluate"], "evaluation is null"),
-    "no such records": (lambda job: None, ["records=/nowhere/records"], "holds no finished records"),
+    "no such records": (lambda job: None, ["records=/nowhere/records"], "holds no records"),
     "records of another version": (lambda job: write_records(job, version=2), ["records=RECORDS"], "of version 2, .* reads .* version 1"),
     "records of something else": (
         lambda job: write_records(job, ["question"]),

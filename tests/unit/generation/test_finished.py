@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation.finished import ALWAYS_THERE, BEGUN, IDS, PENDING_SUFFIX, durable_parts, record_parts
+from cgd_ray.generation.finished import ALWAYS_THERE, BEGUN, IDS, PENDING_SUFFIX, durable_records, record_parts
 from cgd_ray.records import RECORD_SCHEMA, RECORDS_VERSION
 from cgd_ray.rundir import RunDir, write_json, write_manifest
 from tests.builders import tiny_records
@@ -60,18 +60,19 @@ def unfinished(run: RunDir, version: int = RECORDS_VERSION) -> Path:
 
 def test_of_an_unfinished_generation_the_committed_parts_are_read(tmp_path: Path) -> None:
     records = unfinished(RunDir(tmp_path / "one"))
-    assert durable_parts(records) == [records / "first-0.parquet"]
+    made = durable_records(records)
+    assert (made.fingerprint, made.parts, made.num_rows) == ("made so", [records / "first-0.parquet"], 2)
     with pytest.raises(ValueError, match=r"holds no finished records \(no manifest\.json\)"):
         record_parts(records)
     with pytest.raises(ValueError, match="records of version 7, this cgd_ray reads and writes version 1"):
-        durable_parts(unfinished(RunDir(tmp_path / "other"), version=7))
+        durable_records(unfinished(RunDir(tmp_path / "other"), version=7))
 
 
 def test_all_parts_of_a_finished_generation_are_durable(tmp_path: Path) -> None:
     directory = write(tmp_path / "records", version=RECORDS_VERSION)
-    assert durable_parts(directory) == record_parts(directory)
+    assert durable_records(directory).parts == record_parts(directory)
 
 
 def test_a_directory_without_a_generation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no records \(neither manifest\.json nor .*\); give RUN_DIR/records of a generation"):
-        durable_parts(tmp_path / "nowhere" / "records")
+        durable_records(tmp_path / "nowhere" / "records")

@@ -117,7 +117,7 @@ def test_the_first_reason_in_the_order_of_the_stages_counts(columns: dict[str, A
     assert drop_reason(tiny_records(1, **columns)[0], "verified") == reason
 
 
-def test_unfinished_records_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no finished records"):
+def test_a_directory_without_records_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no records"):
         select_records(SelectionConfig(), tmp_path / "records", tmp_path / "selected", lambda count: None)
     assert list(tmp_path.rglob("*.parquet*")) == []

@@ -38,7 +38,7 @@ def against(tmp_path: Path) -> DecontaminationConfig:
 def problems(tmp_path: Path, questions: list[str]) -> pa.Table:
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"question": question}) + "\n" for question in questions))
-    return load_problems(ProblemsConfig(path=str(path)))
+    return load_problems(ProblemsConfig(path=str(path)), "problems", notes=[])
 
 
 EDITS: dict[str, Callable[[str], str]] = {

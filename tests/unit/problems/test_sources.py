@@ -68,7 +68,7 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
 
 
 def load(path: Path, fields: dict[str, Any] | None = None, **settings: Any) -> list[dict[str, Any]]:
-    table = load_problems(ProblemsConfig(path=str(path), **{"fields": fields or {"question": "problem"}, **settings}))
+    table = load_problems(ProblemsConfig(path=str(path), **{"fields": fields or {"question": "problem"}, **settings}), "problems", notes=[])
     assert table.schema == PROBLEM_SCHEMA
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -93,6 +93,13 @@ def test_what_is_not_mapped_is_not_read_and_ids_come_from_the_question(tmp_path:
     for row, problem in zip(ROWS, load(write_jsonl(tmp_path / "rows.jsonl")), strict=True):
         assert problem["problem_id"] == short_hash(row["problem"])
         assert problem["reference_answer"] is problem["reference_solution"] is None
+
+
+def test_a_question_that_is_there_again_is_left_out_and_told(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [ROWS[0], ROWS[1], {**ROWS[0], "answer": "another"}, ROWS[1]])
+    config, notes = ProblemsConfig.model_validate({"path": str(source), "fields": {"question": "problem"}}), list[str]()
+    assert load_problems(config, "problems", notes)["question"].to_pylist() == [row["problem"] for row in ROWS]
+    assert notes == ["problems: 2 of 4 rows repeat a question; the first of each is taken"]
 
 
 def test_a_split_is_chosen_or_refused_with_the_ones_there_are(tmp_path: Path) -> None:
@@ -161,8 +168,7 @@ def test_a_lone_surrogate_fails_its_own_row_only(field: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("rows", "fields", "expected"),
     [
-        ([ROWS[0], ROWS[1], ROWS[0]], {"question": "problem"}, "rows 1 and 3 have the same question; remove one of them"),
-        ([ROWS[0], {**ROWS[1], "name": "p1"}], FIELDS, "rows 1 and 2 have the same id 'p1'; remove one"),
+        ([ROWS[0], {**ROWS[1], "name": "p1"}], FIELDS, "rows 1 and 2 have the same id 'p1'; correct one"),
         ([{"problem": "a", "name": 7}, {"problem": "b", "name": 7.0}], {"question": "problem", "problem_id": "name"}, "the same id '7'"),
         ([ROWS[0], {**ROWS[1], "name": ""}], FIELDS, "row 2: column 'name' is empty; give it an id or set .* to null"),
         ([ROWS[0], {**ROWS[1], "problem": " \n"}], FIELDS, r"row 2: column 'problem' is ' \\n', not a question; correct or remove"),
