@@ -6,24 +6,33 @@ import sys
 from collections.abc import Sequence
 
 SCRIPT = """
-import json, sys
+import gc, json, sys
+gc.disable()  # it would walk a million imported objects again and again
 from cgd_ray.generation.vllm_engine import set_environment
 set_environment(on_cpu=True)
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":
-    job = json.load(sys.stdin)
-    llm = LLM(job["model"], dtype="float32", enforce_eager=True, max_model_len=1024, kv_cache_memory_bytes=64 * 2**20)
-    sampling = SamplingParams(temperature=0, max_tokens=job["max_tokens"])
-    outputs = llm.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], sampling)
-    print("RESULT", json.dumps([output.outputs[0].text for output in outputs]))
+    job, engines, answers = json.load(sys.stdin), [], []  # the end of an engine would be that of the next one's process group
+    for model, prompts in job["asked"]:
+        engines.append(LLM(model, dtype="float32", enforce_eager=True, max_model_len=1024, kv_cache_memory_bytes=64 * 2**20))
+        sampling = SamplingParams(temperature=0, max_tokens=job["max_tokens"])
+        outputs = engines[-1].generate([{"prompt_token_ids": ids} for ids in prompts], sampling)
+        answers.append([output.outputs[0].text for output in outputs])
+    print("RESULT", json.dumps(answers))
 """
 
 
 def bare_vllm(model: str, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
     """The model's greedy answers in float32; in bfloat16 a tie between two tokens falls one way or the other with the size of the batch."""
-    job = json.dumps({"model": model, "prompts": list(prompts), "max_tokens": max_tokens})
+    (answers,) = bare_vllms([(model, prompts)], max_tokens)
+    return answers
+
+
+def bare_vllms(asked: Sequence[tuple[str, Sequence[Sequence[int]]]], max_tokens: int) -> list[list[str]]:
+    """The same of several models, one after the other in one process."""
+    job = json.dumps({"asked": asked, "max_tokens": max_tokens})
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=job, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    texts: list[str] = json.loads(line.removeprefix("RESULT "))
-    return texts
+    answers: list[list[str]] = json.loads(line.removeprefix("RESULT "))
+    return answers

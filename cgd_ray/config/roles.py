@@ -33,9 +33,9 @@ class PlacementConfig(Settings):
     """How many engines of one role there are and what each of them holds."""
 
     min_replicas: Count = 1
-    """Engines kept at all times."""
+    """Engines without which generation does not begin."""
     max_replicas: Count = 1
-    """Engines Ray Data's actor pool may grow to."""
+    """Engines to which the pool grows while rows wait and the cluster has room; they stay until the role has no more rows."""
     cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one engine actor."""
     gpus_per_replica: Annotated[int, Field(ge=0)] = 0

@@ -225,6 +225,7 @@ def make_job(disk: Disk, elsewhere: Path) -> list[str]:
     return [sys.executable, "-m", "cgd_ray.cli", "generate", str(elsewhere / "config.yaml")]
 
 
+@pytest.mark.slow  # it starts the command three times
 def test_the_command_line_says_one_line_and_the_same_command_goes_on(disk: Disk, tmp_path: Path) -> None:
     command = make_job(disk, tmp_path)
     disk.fill(16 * PAGE_BYTES)  # enough for what a run begins with

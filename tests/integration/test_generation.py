@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.chat import Chat
-from cgd_ray.config import Config
+from cgd_ray.config import Config, PlacementConfig
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE
 from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.generation.pipeline import generate, run_attempts
@@ -22,7 +22,7 @@ from cgd_ray.prompts import Prompts
 from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.stopping import EXIT_STOPPED
-from tests.bare_vllm import bare_vllm
+from tests.bare_vllm import bare_vllms
 from tests.fakes import FakeEngines, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
 
@@ -77,12 +77,11 @@ def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_r
     assert [(failed[name]["attempt_tokens"], failed[name]["critique"]) for name in ("p59", "p60")] == [(None, None), (1, None)]
 
     rows = [row for row in table.to_pylist() if row["error"] is None]
-    assert [row["attempt"] for row in rows] == bare_vllm(
-        STUDENT, [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows], max_tokens=24
-    )
+    attempts = [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
     critiques = [teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
     refinements = [teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
-    expected = bare_vllm(TEACHER, critiques + refinements, max_tokens=24)
+    answered, expected = bare_vllms([(STUDENT, attempts), (TEACHER, critiques + refinements)], max_tokens=24)
+    assert [row["attempt"] for row in rows] == answered
     assert [row["critique"] for row in rows] == expected[: len(rows)]
     assert [row["refinement"] for row in rows] == expected[len(rows) :]
     assert sum(row["refinement_cached_tokens"] for row in rows) > 0.5 * sum(row["critique_prompt_tokens"] for row in rows)
@@ -146,6 +145,20 @@ def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local:
     # what the teacher holds, what waits for it, and what the student had in hand when that was enough
     assert int((tmp_path / "ahead").read_text()) <= held + BLOCKS_PER_PROCESS * batch + held < 400
     assert_exactly_once(run)
+
+
+def test_a_pool_grows_to_its_most_replicas_while_rows_wait_and_no_further(tmp_path: Path, ray_local: Any) -> None:
+    run, config, journal = RunDir(tmp_path), make_config(tmp_path, batch_size=4), tmp_path / "journal"
+    write_problems(run, [f"What is {n} + 1?" for n in range(300)])
+
+    def grown(role: str, most: int) -> Any:
+        placement = {"cpus_per_replica": 0.5, "requests_in_flight": 4, "min_replicas": 1, "max_replicas": most}
+        return getattr(config, role).model_copy(update={"placement": PlacementConfig.model_validate(placement)})
+
+    grows = config.model_copy(update={"student": grown("student", 3), "teacher": grown("teacher", 2)})
+    manifest = generate(grows, run, engine_factory=FakeEngines(latency_s=0.1, journal=str(journal)))
+    assert (manifest["rows"], manifest["failed"]) == (300, 0)
+    assert len(list(journal.iterdir())) == 3 + 2  # a file of each engine
 
 
 def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, ray_local: Any) -> None:
