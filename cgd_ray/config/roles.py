@@ -182,7 +182,8 @@ class RoleConfig(Settings):
     placement: PlacementConfig = PlacementConfig()
     """Replicas and their resources."""
     engine: Mapping[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}; none that another setting is."""
+    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}. Those that other settings decide
+    are refused."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
     chat_template: str | None = None
