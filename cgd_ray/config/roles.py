@@ -86,6 +86,7 @@ generated stays the same but for rounding, as with another number of GPUs. All o
 OWNED_ARGUMENTS = {
     "model": "set model",
     "tokenizer": "it is the model's own: remove it",
+    "revision": "training and fingerprints would take another one: set model to a directory with that revision",
     "max_model_len": "set context_length",
     "tensor_parallel_size": "set placement.gpus_per_replica",
     "pipeline_parallel_size": "set placement.nodes_per_replica",

@@ -154,12 +154,7 @@ def _produce(
         if on_progress is not None:
             on_progress(counts)
         if limit is not None and counts["failed"] > limit.fraction * total and not stop_flag.exists():
-            # a row that was repeated after a fault is counted twice there, so what is durably written decides
-            errors = flow.failures()
-            try:
-                limit.check(total, errors.total(), errors.most_common())
-            except ValueError as error:
-                end_run(stop_flag, error)
+            _end_if_exceeded(limit, total, flow, stop_flag)
 
     with draining_on_sigterm(stop_flag), watched({**start, **failed_before(errors), "tokens": 0}, look, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
@@ -177,6 +172,15 @@ def _produce(
     manifest = read_manifest(flow.output)
     assert manifest is not None, "it has just been written"
     return manifest
+
+
+def _end_if_exceeded(limit: FailureLimit, total: int, flow: Dataflow, stop_flag: Path) -> None:
+    """End the run by what is durably written: the live counts know a row twice that was repeated after a fault."""
+    errors = flow.failures()
+    try:
+        limit.check(total, errors.total(), errors.most_common())
+    except ValueError as error:
+        end_run(stop_flag, error)
 
 
 def _check_stopped(flow: Dataflow, stop_flag: Path) -> None:
