@@ -46,12 +46,9 @@ def make_work_lists(config: Config, run: RunDir, problems: pa.Table, notes: list
 
 def _graded_by(config: Config) -> list[str]:
     """Settings that mean nothing where no answer can be graded."""
-    settings = [] if config.selection.keep == "all" else [f"selection.keep {config.selection.keep}"]
-    return (
-        settings
-        if config.generation.refine_attempts == 1
-        else [*settings, f"generation.refine_attempts {config.generation.refine_attempts}"]
-    )
+    keep, attempts = config.selection.keep, config.generation.refine_attempts
+    grading = {f"selection.keep {keep}": keep != "all", f"generation.refine_attempts {attempts}": attempts > 1}
+    return [setting for setting, grades in grading.items() if grades]
 
 
 def _check_answers(problems: pa.Table, setting: str, source: str) -> None:
