@@ -1,14 +1,17 @@
 """What the progress bars of a run say beside their counts.
 
-How to use: `show_generation(bar, counts, paid)` with what `generate` reports; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
+How to use: `generation_display(bar, api, spending)` is `generate`'s callback; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
 `show_live_step(bar, step, num_records)` is `run_live`'s.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
+from cgd_ray.config import ApiConfig
 from cgd_ray.console import Bar, Screen
-from cgd_ray.generation.progress import FAILED_BECAUSE
+from cgd_ray.generation.progress import FAILED_BECAUSE, ProgressFn
+from cgd_ray.spending import Account
 from cgd_ray.training.answers import Answers
 
 MOST_REASONS, REASON_WIDTH = 3, 80  # of failures beside a bar
@@ -21,6 +24,17 @@ def show_generation(bar: Bar, counts: Mapping[str, int], paid: str = "") -> None
         return
     note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
     bar.update(counts["refinements"] + counts["failed"], note + (f", {paid}" if paid else "") + failures(counts))
+
+
+def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> ProgressFn:
+    """Draws the counts of a generation with what its endpoint has been paid so far, by the journal in `spending`."""
+    account = Account(spending)
+
+    def show(counts: dict[str, int]) -> None:
+        cost = None if api is None else account.spending().cost(api)
+        show_generation(bar, counts, "" if api is None or cost is None else f"{cost:,.2f} {api.currency}")
+
+    return show
 
 
 def failures(counts: Mapping[str, int]) -> str:

@@ -17,13 +17,12 @@ import pyarrow as pa
 from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config, RoleConfig
-from cgd_ray.console import Bar, Screen
-from cgd_ray.displays import TrainingDisplay, failures, show_generation, show_live_step
+from cgd_ray.console import Screen
+from cgd_ray.displays import TrainingDisplay, failures, generation_display, show_live_step
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.finished import durable_records
 from cgd_ray.generation.pipeline import check_records, generate
-from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.generation.selection import select_records
 from cgd_ray.inputs import check_given_records, make_work_lists, training_problems
 from cgd_ray.live import run_live
@@ -33,7 +32,6 @@ from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.prompts import load_prompts
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json
-from cgd_ray.spending import Account
 from cgd_ray.stopping import stopped_by_sigterm
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples import make_examples
@@ -158,18 +156,7 @@ def _generate(session: Session) -> None:
     config = session.config
     total = session.work_lists[session.run.work_list].num_rows
     with session.screen.progress("generate", total, "records") as bar:
-        generate(config, session.run, _telling(session, bar))
-
-
-def _telling(session: Session, bar: Bar) -> ProgressFn:
-    """Draws a generation's counts, with what an endpoint has been paid so far."""
-    api, account = session.config.teacher.api, Account(session.run.spending)
-
-    def tell(counts: dict[str, int]) -> None:
-        cost = None if api is None else account.spending().cost(api)
-        show_generation(bar, counts, "" if api is None or cost is None else f"{cost:,.2f} {api.currency}")
-
-    return tell
+        generate(config, session.run, generation_display(bar, config.teacher.api, session.run.spending))
 
 
 def _select(session: Session) -> None:
@@ -239,7 +226,7 @@ def _live(session: Session) -> None:
         report = run_live(
             config,
             run,
-            _telling(session, made),
+            generation_display(made, config.teacher.api, run.spending),
             lambda step: show_live_step(trained, step, total),
         )
     write_json(run.training_report, report)
