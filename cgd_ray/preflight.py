@@ -145,7 +145,7 @@ class _Demand:
     count: int
     cpus: float
     """Of each, on one of its nodes."""
-    gpus: int
+    gpus: float
     """Of each, on every one of its nodes."""
     nodes: int = 1
     """Nodes of each, or equal shares of fewer."""
@@ -217,15 +217,18 @@ def _is_asked_for(node: Node, demand: _Demand) -> bool:
 
 def _times(have: Mapping[str, float], need: Mapping[str, float], most: int) -> int:
     """How often a node holds something, up to `most`."""
+    return min([most, *(_fit(kind, have.get(kind, 0), amount) for kind, amount in need.items() if amount)])
 
-    def units(of: Mapping[str, float], kind: str) -> int:
-        return round(of.get(kind, 0) / SMALLEST_SHARE)
 
-    return min([most, *(units(have, kind) // units(need, kind) for kind in need if units(need, kind))])
+def _fit(kind: str, have: float, amount: float) -> int:
+    """How often an amount of a resource is in what there is of it; a share of a GPU is never of two GPUs."""
+    if kind == "GPU" and amount < 1:
+        return int(have) * _fit("share", 1, amount)
+    return round(have / SMALLEST_SHARE) // round(amount / SMALLEST_SHARE)
 
 
 def _needs(demand: _Demand) -> str:
-    traits = [f"{demand.gpus} GPUs", f"{demand.cpus:g} CPUs"]
+    traits = [f"{demand.gpus:g} GPUs", f"{demand.cpus:g} CPUs"]
     if demand.accelerator_type is not None:
         traits.append(f"accelerator_type {demand.accelerator_type}")
     traits += [f"{key} {value}" for key, value in demand.label_selector.items()]

@@ -38,8 +38,9 @@ class PlacementConfig(Settings):
     """Engines to which the pool grows while rows wait and the cluster has room; they stay until the role has no more rows."""
     cpus_per_replica: Annotated[float, Field(ge=0.0)] = 1.0
     """Ray CPUs reserved by one engine actor."""
-    gpus_per_replica: Annotated[int, Field(ge=0)] = 0
-    """GPUs of one engine on each of its nodes = its tensor-parallel size; 0 where vLLM's CPU build is installed."""
+    gpus_per_replica: Annotated[float, Field(ge=0.0)] = 0.0
+    """GPUs of one engine on each of its nodes = its tensor-parallel size; 0.5, or another share of one GPU, leaves the rest of its memory
+    to other engines, such as the other role's; 0 where vLLM's CPU build is installed."""
     nodes_per_replica: Count = 1
     """Nodes that one engine is spread over = its pipeline-parallel size, for models that one node's GPUs cannot hold."""
     accelerator_type: str | None = None
@@ -56,16 +57,27 @@ class PlacementConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _gpus_are_whole_or_a_share_of_one(self) -> "PlacementConfig":
+        if self.gpus_per_replica > 1 and not self.gpus_per_replica.is_integer():
+            raise ValueError(f"gpus_per_replica is {self.gpus_per_replica:g}; an engine has whole GPUs, or a share of a single one")
+        return self
+
+    @model_validator(mode="after")
     def _several_nodes_need_gpus_and_a_fixed_pool(self) -> "PlacementConfig":
-        if self.nodes_per_replica > 1 and (self.gpus_per_replica == 0 or self.min_replicas != self.max_replicas):
+        if self.nodes_per_replica > 1 and (self.gpus_per_replica < 1 or self.min_replicas != self.max_replicas):
             raise ValueError(
-                f"nodes_per_replica is {self.nodes_per_replica} with gpus_per_replica {self.gpus_per_replica} and replicas from "
+                f"nodes_per_replica is {self.nodes_per_replica} with gpus_per_replica {self.gpus_per_replica:g} and replicas from "
                 f"{self.min_replicas} to {self.max_replicas}; an engine on several nodes needs GPUs and a pool of fixed size"
             )
         return self
 
     @property
-    def gpus_of_replica(self) -> int:
+    def shares_gpu(self) -> bool:
+        """Whether other engines may be on the engine's GPU."""
+        return 0 < self.gpus_per_replica < 1
+
+    @property
+    def gpus_of_replica(self) -> float:
         """GPUs of one engine on all its nodes."""
         return self.gpus_per_replica * self.nodes_per_replica
 

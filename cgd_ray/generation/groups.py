@@ -37,7 +37,7 @@ def check_group(role: str, placement: PlacementConfig) -> None:
     held = sorted(Counter(placement_group_table(group)["bundles_to_node_id"].values()).values(), reverse=True)
     if any(gpus % placement.gpus_per_replica for gpus in held):
         raise ValueError(
-            f"{role}.placement.gpus_per_replica is {placement.gpus_per_replica}, and Ray found {' + '.join(map(str, held))} free GPUs on "
+            f"{role}.placement.gpus_per_replica is {placement.gpus_per_replica:g}, and Ray found {' + '.join(map(str, held))} free GPUs on "
             f"{len(held)} nodes, which cuts a pipeline stage in two; keep whole nodes free for it, by a label_selector if need be"
         )
 
@@ -67,4 +67,4 @@ class EngineGroups:
         """One for each GPU, as vLLM wants them; the first has the actor's CPUs too."""
         kind = self._placement.accelerator_type
         gpu = {"GPU": 1.0} if kind is None else {"GPU": 1.0, f"accelerator_type:{kind}": ACCELERATOR_SHARE}
-        return [{"CPU": self._placement.cpus_per_replica, **gpu}, *[gpu] * (self._placement.gpus_of_replica - 1)]
+        return [{"CPU": self._placement.cpus_per_replica, **gpu}, *[gpu] * (int(self._placement.gpus_of_replica) - 1)]

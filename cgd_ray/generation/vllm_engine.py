@@ -1,38 +1,33 @@
-"""The one file that imports vLLM: its synchronous engine, in this process, stepped by one thread.
+"""The one file that imports vLLM: its synchronous engine, in this process, stepped by a thread (engine_thread.py).
 
 Why not the asynchronous engine: its core lives in a second process, which takes 2.7 times as long to start and 1.3 to 1.7 times the
-CPU for a token (benchmarks/front_end.py). Here callers on an asyncio loop put requests into a queue; the thread adds them between steps
-and hands finished ones back to their loop. A fatal engine error ends the process: Ray then replaces the actor and gives its rows to
-another one.
+CPU for a token (benchmarks/front_end.py).
 How to use: `engine = VllmEngine(role); generation = await engine.generate(messages, role.sampling, seed=0)`.
 """
 
-import asyncio
 import gc
 import importlib.util
 import json
-import logging
 import os
-import queue
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from filelock import FileLock
+
 from cgd_ray.adapters import read_adapter
 from cgd_ray.chat import Chat
-from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
+from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
+from cgd_ray.generation.engine import Generation, encode_prompt, token_budget
+from cgd_ray.generation.engine_thread import EngineThread
 from cgd_ray.prompts import Message
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
-
-logger = logging.getLogger(__name__)
 
 ENGINE_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the core runs in this process
@@ -44,19 +39,12 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several engines share the cores
     "OMP_NUM_THREADS": "1",
 }
-FINISH_REASONS = ("stop", "length")
+SHARED_GPU_MEMORY = 0.9
+"""Of a GPU that engines share, what they take together, each its share of it; the rest is for what CUDA and captured graphs hold."""
 MAX_CPU_CACHE_BYTES = 2**30
 CPU_BLOCK_SIZE = 32
 """Tokens of one block of keys and values, the unit in which prefixes are shared; the least that vLLM's CPU attention knows. With vLLM's
 default of 128 a refinement finds 64 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    input_ids: list[int]
-    params: "SamplingParams"
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[RequestOutput]" = field(repr=False)
 
 
 class VllmEngine:
@@ -69,7 +57,7 @@ class VllmEngine:
         marks = "" if role.thinking is None else role.thinking.start + role.thinking.end
         self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
-        self._thread = EngineThread(self._engine, role)
+        self._thread = EngineThread(self._engine, role, None if role.adapter is None else _adapter_request(role.adapter))
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
@@ -114,99 +102,6 @@ class VllmEngine:
         )
 
 
-class EngineThread:
-    """Steps an engine while it has requests, and ends the process when a step fails or does not return."""
-
-    def __init__(self, engine: "LLMEngine", role: RoleConfig) -> None:
-        self._engine, self._role = engine, role
-        self._adapter = None if role.adapter is None else _adapter_request(role.adapter)
-        self._inbox: queue.SimpleQueue[_Request | asyncio.Future[RequestOutput] | None] = queue.SimpleQueue()
-        self._running: dict[str, _Request] = {}
-        self._num_requests = 0
-        self._stepped = time.monotonic()  # or was without requests, which is no stall
-        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
-        self._thread.start()
-        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
-
-    async def generate(self, input_ids: list[int], params: "SamplingParams") -> "RequestOutput":
-        """What the engine makes of a prompt. Raises RequestError when the engine refuses it or gives it up."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[RequestOutput] = loop.create_future()
-        self._inbox.put(_Request(input_ids=input_ids, params=params, loop=loop, future=future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._inbox.put(future)
-            raise
-
-    def close(self) -> None:
-        """Stop stepping."""
-        self._inbox.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while self._take_requests():
-                self._stepped = time.monotonic()
-                self._hand_back([output for output in self._engine.step() if output.finished])
-        except BaseException:
-            logger.critical("the engine of %s died", self._role.model, exc_info=True)
-            _end_process()
-
-    def _watch(self) -> None:
-        """End the process when the engine hangs in a step, which no exception tells."""
-        limit = self._role.stall_timeout_s
-        while self._thread.is_alive():
-            time.sleep(min(1.0, limit / 4))
-            if self._running and time.monotonic() - self._stepped > limit:
-                logger.critical("the engine of %s has taken no step for stall_timeout_s %g", self._role.model, limit)
-                _end_process()
-
-    def _take_requests(self) -> bool:
-        """Move what has arrived into the engine, waiting when there is nothing else to do; False when the engine is closed."""
-        while True:
-            is_idle = not self._engine.has_unfinished_requests()
-            try:
-                message = self._inbox.get(block=is_idle)
-            except queue.Empty:
-                return True
-            if is_idle:
-                self._stepped = time.monotonic()  # before the watch sees a request
-            if message is None:
-                return False
-            if isinstance(message, _Request):
-                self._add(message)
-            else:
-                self._abort(message)
-
-    def _add(self, request: _Request) -> None:
-        request_id = str(self._num_requests)
-        self._num_requests += 1
-        try:
-            prompt = {"type": "token", "prompt_token_ids": request.input_ids}
-            self._engine.add_request(request_id, prompt, request.params, lora_request=self._adapter)
-        except ValueError as error:
-            reason = RequestError(f"vLLM refuses the request: {' '.join(str(error).split())}")
-            request.loop.call_soon_threadsafe(_fail, request.future, reason)
-            return
-        self._running[request_id] = request
-
-    def _abort(self, future: "asyncio.Future[RequestOutput]") -> None:
-        for request_id, request in list(self._running.items()):
-            if request.future is future:
-                del self._running[request_id]
-                self._engine.abort_request([request_id])
-
-    def _hand_back(self, outputs: Sequence["RequestOutput"]) -> None:
-        """Resolve the futures of finished requests, with one wake-up per loop and step."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[RequestOutput], RequestOutput]]] = {}
-        for output in outputs:
-            request = self._running.pop(output.request_id)
-            by_loop.setdefault(request.loop, []).append((request.future, output))
-        for loop, finished in by_loop.items():
-            loop.call_soon_threadsafe(_resolve, finished)
-
-
 def engine_arguments(role: RoleConfig) -> dict[str, Any]:
     """vLLM's engine arguments of a role; `role.engine` has the last word on those that no other setting is."""
     gpus, nodes = role.placement.gpus_per_replica, role.placement.nodes_per_replica
@@ -217,11 +112,12 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "block_size": None if gpus else CPU_BLOCK_SIZE,
         "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
-        "tensor_parallel_size": max(1, gpus),
+        "tensor_parallel_size": max(1, int(gpus)),
         "pipeline_parallel_size": nodes,
         "distributed_executor_backend": "ray" if nodes > 1 else "mp" if gpus > 1 else None,  # ray: in the group that groups.py has made
         "load_format": "safetensors",  # other formats can run code when loaded
         "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
+        **({"gpu_memory_utilization": SHARED_GPU_MEMORY * gpus} if role.placement.shares_gpu else {}),
         "disable_log_stats": True,
         "trust_remote_code": False,
     }
@@ -268,10 +164,22 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
         _check_build(role, on_cpu=current_platform.is_cpu())
 
         gc.freeze()
-        # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
-        return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
+        with gpu_to_itself(role.placement):
+            # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
+            return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
     finally:
         gc.enable()
+
+
+@contextmanager
+def gpu_to_itself(placement: PlacementConfig) -> Iterator[None]:
+    """One start at a time on a GPU that engines share: vLLM measures what its own takes, and counts in what another takes meanwhile."""
+    if not placement.shares_gpu:
+        yield
+        return
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # the one that Ray has given to this actor
+    with FileLock(Path(tempfile.gettempdir()) / f"cgd_ray_{os.getuid()}_gpu_{gpu}.lock"):
+        yield
 
 
 def _check_build(role: RoleConfig, on_cpu: bool) -> None:
@@ -279,35 +187,13 @@ def _check_build(role: RoleConfig, on_cpu: bool) -> None:
     gpus = role.placement.gpus_per_replica
     if on_cpu and gpus:
         raise ValueError(
-            f"placement.gpus_per_replica of {role.model} is {gpus}, vLLM here is its CPU build; install the extra `gpu` or set 0"
+            f"placement.gpus_per_replica of {role.model} is {gpus:g}, vLLM here is its CPU build; install the extra `gpu` or set 0"
         )
     if not on_cpu and not gpus:
-        raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or more")
+        raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or a share of one")
 
 
 def _adapter_request(directory: str) -> "LoRARequest":
     from vllm.lora.request import LoRARequest
 
     return LoRARequest("adapter", 1, directory)
-
-
-def _end_process() -> None:
-    """Ray then starts another actor, which repeats the rows."""
-    logging.shutdown()
-    os._exit(1)
-
-
-def _fail(future: "asyncio.Future[RequestOutput]", error: RequestError) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _resolve(finished: Sequence[tuple["asyncio.Future[RequestOutput]", "RequestOutput"]]) -> None:
-    for future, output in finished:
-        if future.done():
-            continue
-        reason = output.outputs[0].finish_reason
-        if reason in FINISH_REASONS:
-            future.set_result(output)
-        else:
-            future.set_exception(RequestError(f"vLLM ended the request with {reason!r}"))

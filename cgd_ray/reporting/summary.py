@@ -98,7 +98,7 @@ def _generation(config: Config, run: RunDir, records: Summary | None, spending: 
     }
 
 
-def _costs(made: Mapping[str, Any], role: str, gpus: int) -> dict[str, Any]:
+def _costs(made: Mapping[str, Any], role: str, gpus: float) -> dict[str, Any]:
     """One role's tokens that were made for this run (not reused), the share of its prompts found in the cache, engine and GPU seconds."""
     stages = [stage for stage in STAGES_OF_ROLE[role] if stage in made["tokens"]]
     prompt, cached, generated = (

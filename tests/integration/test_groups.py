@@ -1,7 +1,9 @@
 """Engines on logical GPUs: those of one node hold them in their actors; for those that span nodes placement groups do, gone afterwards."""
 
+import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def engine_with_gpus(role: RoleConfig) -> Engine:
     """A fake that is built only where its actor has the role's GPUs."""
     import ray
 
-    assert len(ray.get_gpu_ids()) == role.placement.gpus_per_replica, ray.get_gpu_ids()
+    assert len(ray.get_gpu_ids()) == math.ceil(role.placement.gpus_per_replica), ray.get_gpu_ids()
     return FakeEngines()(role)
 
 
@@ -84,6 +86,19 @@ def wait_for_free_gpus(seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def taken_by_others(gpus: int, strategy: str = "PACK") -> Iterator[None]:
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    others = placement_group([{"GPU": 1}] * gpus, strategy=strategy)
+    ray.get(others.ready())
+    try:
+        yield
+    finally:
+        remove_placement_group(others)
+
+
 def make_config(root: Path) -> Config:
     placement = {"gpus_per_replica": 2, "nodes_per_replica": 2, "requests_in_flight": 8}
     roles = {"student": {"model": "nobody/fake"}, "teacher": {"model": "nobody/fake", "placement": placement}}
@@ -110,6 +125,15 @@ def test_engines_on_one_node_hold_its_gpus(cluster: None, tmp_path: Path) -> Non
     wait_for_free_gpus()
 
 
+def test_both_roles_fit_on_one_gpu_by_shares(cluster: None, tmp_path: Path) -> None:
+    roles = {role: {"model": "nobody/fake", "placement": {"gpus_per_replica": 0.5}} for role in ("student", "teacher")}
+    config = Config.model_validate({**make_config(tmp_path).model_dump(), **roles})
+    with taken_by_others(gpus=5):
+        manifest = generate(config, prepared(tmp_path), engine_factory=engine_with_gpus)
+    assert (manifest["rows"], manifest["failed"]) == (8, 0)
+    wait_for_free_gpus()
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_an_engine_on_two_nodes_has_a_group_that_is_gone_after_the_run(broken: bool, cluster: None, tmp_path: Path) -> None:
     from ray.util import placement_group_table
@@ -125,14 +149,9 @@ def test_an_engine_on_two_nodes_has_a_group_that_is_gone_after_the_run(broken: b
 
 
 def test_free_gpus_that_would_cut_a_stage_in_two_are_refused(cluster: None, tmp_path: Path) -> None:
-    import ray
-    from ray.util import placement_group, remove_placement_group
-
-    others = placement_group([{"GPU": 1}] * 2, strategy="STRICT_SPREAD")  # leaves 2 + 1 + 1
-    ray.get(others.ready())
-    try:
-        with pytest.raises(Exception, match=r"teacher\.placement\.gpus_per_replica is 2, and Ray found 2 \+ 1 \+ 1 free GPUs on 3 nodes"):
-            generate(make_config(tmp_path), prepared(tmp_path), engine_factory=SpanningEngines())
-    finally:
-        remove_placement_group(others)
+    with (
+        taken_by_others(gpus=2, strategy="STRICT_SPREAD"),  # leaves 2 + 1 + 1
+        pytest.raises(Exception, match=r"teacher\.placement\.gpus_per_replica is 2, and Ray found 2 \+ 1 \+ 1 free GPUs on 3 nodes"),
+    ):
+        generate(make_config(tmp_path), prepared(tmp_path), engine_factory=SpanningEngines())
     wait_for_free_gpus()

@@ -130,10 +130,15 @@ def test_the_engines_of_answering_checkpoints_count_beside_the_most_workers() ->
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), {"train"}) == []
 
 
-@pytest.mark.parametrize("placement", [{"gpus_per_replica": 0}, {"gpus_per_replica": 8, "max_replicas": 2}])
+@pytest.mark.parametrize("placement", [{"gpus_per_replica": 0.5}, {"gpus_per_replica": 8, "max_replicas": 2}])
 def test_an_engine_on_several_nodes_needs_gpus_and_a_fixed_pool(placement: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"nodes_per_replica is 2 with gpus_per_replica \d and replicas from 1 to \d; an engine on"):
+    with pytest.raises(ValueError, match=r"nodes_per_replica is 2 with gpus_per_replica [\d.]+ and replicas from 1 to \d; an engine on"):
         make_config(teacher={"placement": {"nodes_per_replica": 2, **placement}})
+
+
+def test_an_engine_has_whole_gpus_or_a_share_of_one() -> None:
+    with pytest.raises(ValueError, match=r"gpus_per_replica is 1\.5; an engine has whole GPUs, or a share of a single one"):
+        make_config(teacher={"placement": {"gpus_per_replica": 1.5}})
 
 
 def test_an_adapter_that_is_not_there_or_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -201,6 +206,11 @@ MIXED = [Node(resources=H100), Node(resources=H100, labels=SPOT), Node(resources
             "3: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
         ),
         (
+            {"gpus_per_replica": 0.6, "min_replicas": 13, "max_replicas": 13},
+            "13 x (0.6 GPUs, 1 CPUs) on one node",
+            "12: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
+        ),
+        (
             {"gpus_per_replica": 1, "accelerator_type": "B200"},
             "1 x (1 GPUs, 1 CPUs, accelerator_type B200) on one node",
             "0: 2 x (4 GPUs, 16 CPUs, accelerator_type H100), 1 x (4 GPUs, 16 CPUs, accelerator_type A100), "
@@ -234,6 +244,7 @@ def test_what_no_nodes_can_hold_is_refused_and_with_an_autoscaler_waited_for(pla
     "placement",
     [
         {"gpus_per_replica": 4, "min_replicas": 3, "max_replicas": 9},
+        {"gpus_per_replica": 0.3, "min_replicas": 36, "max_replicas": 36},  # three on each GPU
         {"gpus_per_replica": 4, "nodes_per_replica": 3},
         {"gpus_per_replica": 2, "nodes_per_replica": 6},  # two stages on each node
         {"gpus_per_replica": 4, "min_replicas": 2, "max_replicas": 2, "accelerator_type": "H100"},

@@ -1,83 +1,39 @@
-"""The thread that steps an engine ends its process when a step hangs, and only then; vLLM is not needed for that.
+"""What vLLM is told about the GPU of its engine; vLLM is not needed for that."""
 
-What may end the process runs in one of its own.
-"""
-
-import asyncio
-import logging
 import time
-from collections.abc import Callable
-from multiprocessing import get_context
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-from cgd_ray.config import RoleConfig
-from cgd_ray.generation.vllm_engine import EngineThread
+import pytest
 
-STALL_TIMEOUT_S = 2.0
-BURST = 10
+from cgd_ray.config import PlacementConfig, RoleConfig
+from cgd_ray.generation.vllm_engine import SHARED_GPU_MEMORY, engine_arguments, gpu_to_itself
 
 
-class SlowEngine:
-    """Each request takes `add_s` to be taken in; a step takes `step_s` and finishes all that are in."""
-
-    def __init__(self, add_s: float = 0.0, step_s: float = 0.0) -> None:
-        self._add_s, self._step_s = add_s, step_s
-        self._inside: list[str] = []
-
-    def has_unfinished_requests(self) -> bool:
-        return bool(self._inside)
-
-    def add_request(self, request_id: str, prompt: Any, params: Any, lora_request: Any) -> None:
-        time.sleep(self._add_s)
-        self._inside.append(request_id)
-
-    def step(self) -> list[SimpleNamespace]:
-        time.sleep(self._step_s)
-        finished, self._inside = self._inside, []
-        completion = SimpleNamespace(text="4", token_ids=[1], finish_reason="stop")
-        rest = {"outputs": [completion], "prompt_token_ids": [1, 2], "num_cached_tokens": 0, "finished": True}
-        return [SimpleNamespace(request_id=request_id, **rest) for request_id in finished]
+def arguments(gpus: float, **engine: object) -> dict[str, object]:
+    return engine_arguments(RoleConfig(model="small", placement=PlacementConfig(gpus_per_replica=gpus), engine=engine))
 
 
-def start_thread(engine: Any) -> EngineThread:
-    return EngineThread(engine, RoleConfig(model="small", stall_timeout_s=STALL_TIMEOUT_S))
+def test_engines_that_share_a_gpu_share_its_memory() -> None:
+    assert arguments(0.25)["tensor_parallel_size"] == 1
+    assert arguments(0.25)["gpu_memory_utilization"] == 0.25 * SHARED_GPU_MEMORY
+    assert arguments(0.25, gpu_memory_utilization=0.6)["gpu_memory_utilization"] == 0.6
+    assert arguments(4)["tensor_parallel_size"] == 4
+    assert "gpu_memory_utilization" not in arguments(4)
 
 
-async def ask(thread: EngineThread) -> list[str]:
-    answers = await asyncio.gather(*(thread.generate([1, 2], params=SimpleNamespace()) for _ in range(BURST)))
-    return [answer.outputs[0].text for answer in answers]
+@pytest.mark.parametrize(("gpus", "together"), [(0.5, 1), (1, 3)])
+def test_engines_that_share_a_gpu_start_one_after_another(gpus: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    starting = [0]
 
+    def start(_: int) -> int:
+        with gpu_to_itself(PlacementConfig(gpus_per_replica=gpus)):
+            starting[0] += 1
+            time.sleep(0.2)  # so that the others come meanwhile, where nothing holds them back
+            seen = starting[0]
+            time.sleep(0.2)
+            starting[0] -= 1
+        return seen
 
-def ask_after_a_pause(log: Path) -> None:
-    """Idle for longer than the timeout, then requests that take half of it to be taken in, so that the watch looks meanwhile."""
-    logging.basicConfig(filename=log)
-    thread = start_thread(SlowEngine(add_s=STALL_TIMEOUT_S / 2 / BURST))
-    time.sleep(1.2 * STALL_TIMEOUT_S)
-    assert asyncio.run(ask(thread)) == ["4"] * BURST
-    thread.close()
-
-
-def ask_an_engine_that_hangs(log: Path) -> None:
-    logging.basicConfig(filename=log)
-    asyncio.run(ask(start_thread(SlowEngine(step_s=3600.0))))
-
-
-def outcome(work: Callable[[Path], None], log: Path) -> tuple[int | None, str]:
-    """Exit code and log of a process of its own."""
-    process = get_context("spawn").Process(target=work, args=(log,))
-    process.start()
-    process.join(timeout=300)
-    return process.exitcode, log.read_text() if log.exists() else ""
-
-
-def test_requests_after_a_long_pause_are_no_stall(tmp_path: Path) -> None:
-    code, log = outcome(ask_after_a_pause, tmp_path / "log")
-    assert code == 0, log
-
-
-def test_a_step_that_never_returns_ends_the_process(tmp_path: Path) -> None:
-    code, log = outcome(ask_an_engine_that_hangs, tmp_path / "log")
-    assert code == 1
-    assert "the engine of small has taken no step for stall_timeout_s 2" in log
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(start, range(3))) == together
