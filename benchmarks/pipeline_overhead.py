@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from benchmarks.engines import InstantEngine
 from cgd_ray.cluster import connected
 from cgd_ray.config import ClusterConfig, Config
+from cgd_ray.generation.progress import ROWS
 from cgd_ray.records import WORK_SCHEMA, make_record_id
 from cgd_ray.rundir import RunDir, atomic_write
 
@@ -67,7 +68,7 @@ class Watch:
         for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 self.cpu_s[process.pid] = sum(process.cpu_times()[:2])
-        finished = counts["refinements"] + counts["failed"]
+        finished = counts[f"teacher{ROWS}"]
         if finished > (self.samples[-1][1] if self.samples else 0):
             self.samples.append((time.monotonic(), finished, sum(self.cpu_s.values()), _machine_cpu_s()))
 

@@ -1,7 +1,7 @@
 """What the progress bars of a run say beside their counts.
 
 How to use: `generation_display(bar, api, spending)` is `generate`'s callback; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
-`show_live_step(bar, step, num_records)` is `run_live`'s.
+`show_live_step(bar, step, num_records)` is `run_live`'s, `show_evaluation(bar, counts)` `evaluate`'s.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cgd_ray.config import ApiConfig
 from cgd_ray.console import Bar, Screen
-from cgd_ray.generation.progress import FAILED_BECAUSE, ProgressFn
+from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, ProgressFn
 from cgd_ray.spending import Account
 from cgd_ray.training.answers import Answers
 
@@ -23,7 +23,8 @@ def show_generation(bar: Bar, counts: Mapping[str, int], paid: str = "") -> None
         bar.update(0, "engines are starting")
         return
     note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
-    bar.update(counts["refinements"] + counts["failed"], note + (f", {paid}" if paid else "") + failures(counts))
+    cut = f", {counts['unusable']:,} cut or empty" if counts.get("unusable") else ""
+    bar.update(counts[f"teacher{ROWS}"], note + (f", {paid}" if paid else "") + cut + _failures(counts))
 
 
 def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> ProgressFn:
@@ -37,7 +38,12 @@ def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> Progr
     return show
 
 
-def failures(counts: Mapping[str, int]) -> str:
+def show_evaluation(bar: Bar, counts: Mapping[str, int]) -> None:
+    """Draw the counts of a model that answers an evaluation's problems."""
+    bar.update(counts[f"student{ROWS}"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}")
+
+
+def _failures(counts: Mapping[str, int]) -> str:
     """How many rows failed, and most often of what."""
     if not counts["failed"]:
         return ""

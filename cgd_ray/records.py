@@ -5,7 +5,7 @@ Symbols as in the method's paper: x the problem, y' the attempt, c the critique,
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ WORK_SCHEMA = pa.schema(
 
 def _stage_fields(stage: Stage) -> list[pa.Field]:
     return [
-        pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage
+        pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage, or was unusable before it
         pa.field(f"{stage}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
         # token counts are sums over all tries of a refinement; its other columns are those of the one that is kept
         pa.field(f"{stage}_prompt_tokens", pa.int32()),
@@ -68,7 +68,9 @@ SELECTED_SCHEMA = pa.schema(
         *RECORD_SCHEMA,
         pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
         pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
-        pa.field("leaks", pa.list_(pa.string())),  # names of what generation/leakage.py found; null when the row failed
+        pa.field(
+            "leaks", pa.list_(pa.string())
+        ),  # names of what generation/leakage.py found; null when the row failed or has no refinement
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
 )
@@ -78,6 +80,19 @@ def columns_of(stage: Stage) -> list[str]:
     """The columns that a stage writes, in the record's order."""
     besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[stage]
     return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
+
+
+def unusable(row: Mapping[str, Any], stages: Sequence[Stage]) -> str | None:
+    """Which of the stages made what can never be trained on, and why ("attempt_truncated", "attempt_empty"); None: all are usable.
+
+    A generation that was cut by its limit would teach not to stop.
+    """
+    for stage in stages:
+        if row[f"{stage}_finish_reason"] == "length":
+            return f"{stage}_truncated"
+        if not (row[stage] or "").strip():
+            return f"{stage}_empty"
+    return None
 
 
 def check_version(manifest: Mapping[str, Any], directory: Path) -> None:

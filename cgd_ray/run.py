@@ -18,7 +18,7 @@ from cgd_ray.chat import Chat
 from cgd_ray.cluster import connected, starts_here
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.console import Screen
-from cgd_ray.displays import TrainingDisplay, failures, generation_display, show_live_step
+from cgd_ray.displays import TrainingDisplay, generation_display, show_evaluation, show_live_step
 from cgd_ray.evaluation.evaluate import Exam, evaluate
 from cgd_ray.faults import failing, refusing
 from cgd_ray.generation.finished import durable_records
@@ -241,7 +241,7 @@ def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
             name,
             session.run.evaluation_work_list,
             session.run,
-            lambda counts: bar.update(counts["attempts"] + counts["failed"], f"{counts['tokens_per_s']:,} tokens/s{failures(counts)}"),
+            lambda counts: show_evaluation(bar, counts),
         )
 
 

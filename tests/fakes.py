@@ -19,11 +19,12 @@ from cgd_ray.prompts import Message
 class FakeEngines:
     """An engine factory whose engines answer with a text that is a function of the messages and the seed alone; a byte is a token.
 
-    Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts;
-    an engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already;
-    one that finds `sleepy` never answers, `refused` refuses, `broken` raises what nobody expects, `mute` answers nothing, `undecided`
-    writes no verdict, `held` answers once the file `until` exists. Each answer is a line in a file of its engine's in the directory
-    `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and contexts are counted in them.
+    Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts; an
+    engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already; one
+    that finds `sleepy` never answers, `refused` refuses, `broken` raises what nobody expects, `mute` answers nothing, `undecided` writes
+    no verdict, `endless` is cut by its limit, `held` answers once the file `until` exists. Each answer is a line in a file of its
+    engine's in the directory `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and
+    contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -35,6 +36,7 @@ class FakeEngines:
     broken: str | None = None
     mute: str | None = None
     undecided: str | None = None
+    endless: str | None = None
     tokenizer_of: str | None = None
     held: str | None = None
     until: str = ""
@@ -82,7 +84,7 @@ class FakeEngine:
             num_tokens=8,
             prompt_tokens=prompt_tokens,
             cached_tokens=0,
-            finish_reason="stop",
+            finish_reason="length" if _holds(text, settings.endless) else "stop",
         )
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.finished import BEGUN
-from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ActorReport, ProgressFn, failed_before, watched
+from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, ActorReport, ProgressFn, failed_before, watched
 from cgd_ray.generation.reasons import FailureLimit, ReasonCounts
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
@@ -148,7 +148,8 @@ def _produce(
     if limit is not None:
         limit.check(total, errors.total(), errors.most_common())
     made = resumed - errors.total()
-    start = {COUNTS[stage]: max(made, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
+    turns = {COUNTS[stage]: max(made, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
+    start = {**turns, **{f"{stage.role}{ROWS}": resumed for stage, _ in plan.stages}, **failed_before(errors), "tokens": 0}
 
     def look(counts: dict[str, int]) -> None:
         if on_progress is not None:
@@ -156,7 +157,7 @@ def _produce(
         if limit is not None and counts["failed"] > limit.fraction * total and not stop_flag.exists():
             _end_if_exceeded(limit, total, flow, stop_flag)
 
-    with draining_on_sigterm(stop_flag), watched({**start, **failed_before(errors), "tokens": 0}, look, ledger) as report:
+    with draining_on_sigterm(stop_flag), watched(start, look, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
     _check_stopped(flow, stop_flag)

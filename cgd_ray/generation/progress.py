@@ -28,6 +28,8 @@ COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinem
 """Stage -> the name under which its finished rows are counted."""
 FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by kind of reason."""
+ROWS = "_rows"
+"""Suffix of the counts of rows that have left a role's stage."""
 ENGINE_MS = "_engine_ms"
 """Suffix of the counts of how long a role's engines have existed."""
 
@@ -85,6 +87,14 @@ class Meter:
         self._counts[name] += 1
         if self._metrics is not None:
             self._metrics.turn(name)
+
+    def unusable(self) -> None:
+        """Count a row that gets no further turns, since what it has can never be trained on."""
+        self._counts["unusable"] += 1
+
+    def row(self) -> None:
+        """Count a row that leaves the stage, whatever became of it."""
+        self._counts[self._role + ROWS] += 1
 
     def fail(self, reason: str) -> None:
         """Count a row that cannot be processed, together with those that failed alike."""

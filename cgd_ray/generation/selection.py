@@ -22,11 +22,11 @@ from cgd_ray.generation.leakage import LEAKS, find_leaks
 from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.grading import Grader
 from cgd_ray.problems.decontamination import Benchmarks
-from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES
+from cgd_ray.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES, unusable
 from cgd_ray.rundir import atomic_write, write_manifest
 
 ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
-COUNTED = ["error", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
+COUNTED = ["error", "critique_finish_reason", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
 
 
 def select_records(
@@ -72,7 +72,7 @@ class Selector:
         for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
             rows = _graded(batch.to_pylist(), self._grader)
             for row in rows:
-                row["leaks"] = None if row["error"] is not None else find_leaks(row)
+                row["leaks"] = None if row["error"] is not None or row["refinement"] is None else find_leaks(row)
                 row["drop_reason"] = drop_reason(row, self._config.keep, self._config.drop_leaks) or _contaminated(row, self._benchmarks)
             yield pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA)
 
@@ -81,11 +81,8 @@ def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = (
     """Why a graded record is not trained on, or None to keep it. The first reason in the order of the stages counts."""
     if row["error"] is not None:
         return "failed"
-    for stage in STAGES:
-        if row[f"{stage}_finish_reason"] == "length":
-            return f"{stage}_truncated"
-        if not (row[stage] or "").strip():
-            return f"{stage}_empty"
+    if (reason := unusable(row, STAGES)) is not None:
+        return reason
     if keep == "verified" and row["refinement_correct"] is not True:
         return "not_verified"
     if keep == "repaired" and not (row["attempt_correct"] is False and row["refinement_correct"] is True):
@@ -127,8 +124,9 @@ class Counts:
             self.failed += 1
             self.errors.add(row["error"])
             return
-        self.verdicts[row["verdict"] or "missing"] += 1
-        self.leakage.update(row["leaks"])
+        if row["critique_finish_reason"] is not None:
+            self.verdicts[row["verdict"] or "missing"] += 1
+        self.leakage.update(row["leaks"] or ())
         if row["attempt_correct"] is not None and row["refinement_correct"] is not None:
             before, after = ("right" if row[f"{stage}_correct"] else "wrong" for stage in ("attempt", "refinement"))
             self.repair[f"{before}_to_{after}"] += 1

@@ -30,7 +30,7 @@ from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.verdicts import parse_verdict
 from cgd_ray.grading import Grader
 from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, STAGES_OF_ROLE, Stage, columns_of, short_hash
+from cgd_ray.records import RECORD_SCHEMA, STAGES, STAGES_OF_ROLE, Stage, columns_of, short_hash, unusable
 
 Row = dict[str, Any]
 MAX_QUOTED = 300  # characters of an unexpected exception
@@ -80,7 +80,7 @@ class EngineStage(ABC):
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
-        tasks = [asyncio.ensure_future(self._row(row)) for row in batch.to_pylist()]
+        tasks = [asyncio.ensure_future(self._counted_row(row)) for row in batch.to_pylist()]
         api = self._spec.role.api
         ended_grace_s = GRACE_S if api is None else api.request_timeout_s  # answers on their way are being paid for
         finished = await finished_before_stop(tasks, self._spec.stop_flag, ended_grace_s=ended_grace_s)
@@ -91,6 +91,12 @@ class EngineStage(ABC):
     def close(self) -> None:
         """Free what the engine holds; no row may be in it. An actor that ends need not."""
         self.engine.close()
+
+    async def _counted_row(self, row: Row) -> Row | None:
+        done = await self._row(row)
+        if done is not None:
+            self._meter.row()
+        return done
 
     async def _row(self, row: Row) -> Row | None:
         """All turns of one row, in one place of the engine, so that a refinement follows its critique while the cache is warm.
@@ -108,6 +114,9 @@ class EngineStage(ABC):
                 return None
             with self._in_flight.entered(name):
                 for stage in missing:
+                    if unusable(row, _made(row)) is not None:  # never trained on, so not worth another turn
+                        self._meter.unusable()
+                        break
                     try:
                         row = await self._turn(row, stage)
                         self._meter.turn(COUNTS[stage])
@@ -274,6 +283,10 @@ def output_schema(input_schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema
     """The record's columns that came in or that these stages write, in the record's order."""
     made = {name for stage in stages for name in columns_of(stage)}
     return pa.schema([field for field in RECORD_SCHEMA if field.name in made or field.name in input_schema.names])
+
+
+def _made(row: Row) -> list[Stage]:
+    return [stage for stage in STAGES if row.get(stage) is not None]
 
 
 def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> int:

@@ -36,7 +36,7 @@ def make_config(root: Path, reuse: Sequence[str] = (), vllm: bool = False) -> Co
         fake = {"model": "nobody/fake"}
         # float32, since in bfloat16 the size of the batch decides ties between two tokens
         real = {"model": str(TINYMATH / name), "context_length": 1024, "engine": {"dtype": "float32"}}
-        return {**(real if vllm else fake), "sampling": {"max_tokens": 24}, "placement": placement}
+        return {**(real if vllm else fake), "sampling": {"max_tokens": 192}, "placement": placement}
 
     tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": role("student"), "teacher": role("teacher")}
     return Config.model_validate({**tree, "generation": {"batch_size": 4, "rows_per_block": 8, "reuse": list(reuse)}})

@@ -26,7 +26,7 @@ STUDENT = str(Path("examples/tinymath/models/student").absolute())
 CONTEXT_LENGTH = 512
 NUM_SOUND = 160
 NO_ROOM = "attempt: prompt of {:,} tokens leaves no room in context_length 512; raise it"
-MARKS = ("deadly", "sleepy", "refused", "broken", "mute", "undecided")
+MARKS = ("deadly", "sleepy", "refused", "broken", "mute", "undecided", "endless")
 ENGINES = FakeEngines(
     tokenizer_of=STUDENT,
     deadly="[deadly]",
@@ -35,6 +35,7 @@ ENGINES = FakeEngines(
     broken="[broken]",
     mute="[mute]",
     undecided="[undecided]",
+    endless="[endless]",
 )
 
 
@@ -98,9 +99,9 @@ def test_a_row_that_cannot_be_processed_says_why_and_all_others_succeed(finished
         "deadly": "attempt: 3 engines died with this row inside, the last time alone; it is set aside",
         "sleepy": "attempt: no answer within request_timeout_s 2; raise it, or lower sampling.max_tokens",
     }
-    sound = [row for row in rows.values() if row["error"] is None]
-    assert all(row[stage] is not None for row in sound for stage in ("attempt", "critique", "refinement"))
-    assert {rows[name]["verdict"] for name in ("mute", "undecided")} == {None}
+    unfit = {name for name, row in rows.items() if row["error"] is None and row["refinement"] is None}
+    assert unfit == {"mute", "endless"}
+    assert {rows[name]["verdict"] for name in (*unfit, "undecided")} == {None}
     assert rows["context - 1"]["attempt_prompt_tokens"] == CONTEXT_LENGTH - 1
 
 
@@ -116,9 +117,9 @@ def test_what_control_tokens_look_like_stays_text(finished: Finished) -> None:
 def test_selection_counts_every_poisoned_row_once(finished: Finished) -> None:
     run, rows = finished
     counts = select_records(SelectionConfig(), run.records, run.selected, lambda number: None)
-    assert (counts["written"], counts["failed"], counts["dropped"]) == (len(rows), 8, {"attempt_empty": 1})
-    assert counts["kept"] == len(rows) - 9
-    assert counts["verdicts"]["missing"] == 2
+    assert (counts["written"], counts["failed"], counts["dropped"]) == (len(rows), 8, {"attempt_empty": 1, "attempt_truncated": 1})
+    assert counts["kept"] == len(rows) - 10
+    assert counts["verdicts"]["missing"] == 1
 
 
 def test_the_same_records_are_refused_by_a_stricter_limit_and_kept(finished: Finished) -> None:

@@ -201,14 +201,14 @@ def is_healthy(port: int) -> bool:
 
 def test_greedy_through_the_api_is_greedy_through_the_engine_here(server: str, tmp_path: Path) -> None:
     endpoint = {"base_url": server}
-    role = RoleConfig.model_validate({"model": "tiny-teacher", "api": endpoint, "sampling": {"max_tokens": 24}})
+    role = RoleConfig.model_validate({"model": "tiny-teacher", "api": endpoint, "sampling": {"max_tokens": 192}})
     rows = critique_and_refine(role, make_attempts(20), tmp_path)
     assert [row["error"] for row in rows] == [None] * 20
 
     chat, prompts = Chat.load(TEACHER), Prompts()
     critiques = [chat.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
     refinements = [chat.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
-    expected = bare_vllm(TEACHER, critiques + refinements, max_tokens=24)
+    expected = bare_vllm(TEACHER, critiques + refinements, max_tokens=192)
     assert [row["critique"] for row in rows] == expected[:20]
     assert [row["refinement"] for row in rows] == expected[20:]
     assert [row["critique_prompt_tokens"] for row in rows] == [len(ids) for ids in critiques]

@@ -26,6 +26,7 @@ from tests.bare_vllm import bare_vllms
 from tests.fakes import FakeEngines, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
 
+MAX_TOKENS = 128  # enough for the embedded models' answers, so that few are cut
 WITHOUT_DIRECT = pa.schema([field for field in RECORD_SCHEMA if not field.name.startswith("direct")])
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
 
@@ -35,7 +36,7 @@ def make_config(run_dir: Path, **generation: Any) -> Config:
         return {
             "model": model,
             "context_length": 1024,
-            "sampling": {"max_tokens": 24},
+            "sampling": {"max_tokens": MAX_TOKENS},
             # float32: in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
             "engine": {"dtype": "float32"},
             "placement": {"cpus_per_replica": 0.5, "requests_in_flight": 32},
@@ -64,23 +65,24 @@ def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_r
     questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(50)]
     run, config, prompts = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), Prompts()
     student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
-    over_long = [*over_long_questions(student, 1024).values(), question_of(1023, student, number=1)]
-    write_problems(run, [*questions, *odd_questions(student).values(), *over_long])
+    over_long, longest = over_long_questions(student, 1024).values(), question_of(1023, student, number=1)
+    write_problems(run, [*questions, *odd_questions(student).values(), *over_long, longest])
     manifest = generate(config, run)
-    assert (manifest["rows"], manifest["failed"]) == (57 + len(over_long), len(over_long))
+    assert (manifest["rows"], manifest["failed"]) == (61, 3)
     table = read_records(run.records)
     assert table.schema.equals(WITHOUT_DIRECT)
     failed = {row["problem_id"]: row for row in table.to_pylist() if row["error"] is not None}
-    assert sorted(failed) == ["p57", "p58", "p59", "p60"]
+    assert sorted(failed) == ["p57", "p58", "p59"]
     assert all("leaves no room in context_length 1,024" in row["error"] for row in failed.values())
-    # the longest question that fits, for one token, and then no longer fits beside the words that ask for a critique
-    assert [(failed[name]["attempt_tokens"], failed[name]["critique"]) for name in ("p59", "p60")] == [(None, None), (1, None)]
 
-    rows = [row for row in table.to_pylist() if row["error"] is None]
+    rows = [row for row in table.to_pylist() if row["refinement"] is not None]
+    cut = {row["problem_id"]: row for row in table.to_pylist() if row["error"] is None and row["refinement"] is None}
+    assert (cut["p60"]["attempt_tokens"], cut["p60"]["attempt_finish_reason"]) == (1, "length")  # longest: there is room for one token
+    assert len(rows) > 30  # the embedded models do not know these prompts, and often ramble until they are cut
     attempts = [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
     critiques = [teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
     refinements = [teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
-    answered, expected = bare_vllms([(STUDENT, attempts), (TEACHER, critiques + refinements)], max_tokens=24)
+    answered, expected = bare_vllms([(STUDENT, attempts), (TEACHER, critiques + refinements)], max_tokens=MAX_TOKENS)
     assert [row["attempt"] for row in rows] == answered
     assert [row["critique"] for row in rows] == expected[: len(rows)]
     assert [row["refinement"] for row in rows] == expected[len(rows) :]

@@ -3,11 +3,11 @@
 from typing import Any, cast
 
 from cgd_ray.console import Bar, Screen
-from cgd_ray.displays import REASON_WIDTH, TrainingDisplay, show_generation, show_live_step
+from cgd_ray.displays import REASON_WIDTH, TrainingDisplay, show_evaluation, show_generation, show_live_step
 from cgd_ray.generation.progress import FAILED_BECAUSE
 
 STEP = {"train/step": 7.0, "train/loss": 0.5, "train/grad_norm": 1.25, "train/tokens_per_s": 9876.5}
-COUNTS = {"attempts": 5, "critiques": 4, "refinements": 3, "failed": 0, "tokens_per_s": 1234}
+COUNTS = {"attempts": 5, "critiques": 4, "refinements": 3, "failed": 0, "tokens_per_s": 1234, "teacher_rows": 6, "student_rows": 7}
 
 
 class Recorder:
@@ -57,11 +57,13 @@ def test_a_generations_bar_names_the_most_frequent_failures_shortly() -> None:
     show_generation(bar, {**COUNTS, "attempts": 0})
     show_generation(bar, {**COUNTS, "failed": 3, f"{FAILED_BECAUSE}too long": 2, f"{FAILED_BECAUSE}no answer": 1})
     failures = {f"{FAILED_BECAUSE}{name * 100}": count for name, count in {"a": 1, "b": 3, "c": 5, "d": 2}.items()}
-    show_generation(bar, {**COUNTS, "failed": 11, **failures}, "0.25 USD")
+    show_generation(bar, {**COUNTS, "unusable": 2, "failed": 11, **failures}, "0.25 USD")
+    show_evaluation(bar, COUNTS)
     often = "; ".join(f"{count}: {name * REASON_WIDTH}" for name, count in (("c", 5), ("b", 3), ("d", 2)))
     counts = "5 attempts, 4 critiques, 1,234 tokens/s"
     assert recorder.updates == [
         (0, "engines are starting"),
         (6, f"{counts}, 3 failed (2: too long; 1: no answer)"),
-        (14, f"{counts}, 0.25 USD, 11 failed ({often})"),
+        (6, f"{counts}, 0.25 USD, 2 cut or empty, 11 failed ({often})"),
+        (7, "1,234 tokens/s"),
     ]

@@ -89,6 +89,27 @@ def test_a_refused_refinement_keeps_its_critique() -> None:
     assert row["refinement"] is None
 
 
+@pytest.mark.parametrize("trait", ["endless", "mute"])
+def test_what_can_never_be_trained_on_gets_no_further_turns(trait: str) -> None:
+    """The student's trouble is in the question of one row, the teacher's in the question of another; no later text repeats either."""
+    told: Counter[str] = Counter()
+
+    def engines(question: str) -> FakeEngines:
+        return FakeEngines(**{trait: question})
+
+    student = replace(make_spec(engines("What is 1 + 1?")), report=told.update)
+    teacher = replace(make_spec(engines("What is 2 + 1?"), direct=True), report=told.update)
+    records = run(CritiqueRefineStage(teacher), run(AttemptStage(student), make_work(4))).to_pylist()
+    assert [[row[stage] is not None for stage in FINGERPRINTS] for row in records] == [
+        [True, True, True, True],
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, True],
+    ]
+    assert [row["error"] for row in records] == [None] * 4
+    assert (told["unusable"], told["student_rows"], told["teacher_rows"]) == (2, 4, 4)
+
+
 def test_columns_that_are_there_already_are_not_made_again() -> None:
     attempts = run(AttemptStage(make_spec()), make_work(2))
     assert run(AttemptStage(make_spec(FakeEngines(refuse_over=0))), attempts) == attempts
