@@ -62,23 +62,23 @@ def assert_exactly_once(run: RunDir) -> None:
 
 
 def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_rows_fail_alone(tmp_path: Path, ray_local: Any) -> None:
-    questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(50)]
+    questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(24)]
     run, config, prompts = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), Prompts()
     student, teacher = Chat.load(STUDENT), Chat.load(TEACHER)
     over_long, longest = over_long_questions(student, 1024).values(), question_of(1023, student, number=1)
     write_problems(run, [*questions, *odd_questions(student).values(), *over_long, longest])
     manifest = generate(config, run)
-    assert (manifest["rows"], manifest["failed"]) == (61, 3)
+    assert (manifest["rows"], manifest["failed"]) == (35, 3)
     table = read_records(run.records)
     assert table.schema.equals(WITHOUT_DIRECT)
     failed = {row["problem_id"]: row for row in table.to_pylist() if row["error"] is not None}
-    assert sorted(failed) == ["p57", "p58", "p59"]
+    assert sorted(failed) == ["p31", "p32", "p33"]
     assert all("leaves no room in context_length 1,024" in row["error"] for row in failed.values())
 
     rows = [row for row in table.to_pylist() if row["refinement"] is not None]
     cut = {row["problem_id"]: row for row in table.to_pylist() if row["error"] is None and row["refinement"] is None}
-    assert (cut["p60"]["attempt_tokens"], cut["p60"]["attempt_finish_reason"]) == (1, "length")  # longest: there is room for one token
-    assert len(rows) > 30  # the embedded models do not know these prompts, and often ramble until they are cut
+    assert (cut["p34"]["attempt_tokens"], cut["p34"]["attempt_finish_reason"]) == (1, "length")  # longest: there is room for one token
+    assert len(rows) > 15  # the embedded models do not know these prompts, and often ramble until they are cut
     attempts = [student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
     critiques = [teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
     refinements = [teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
@@ -224,7 +224,7 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
 
 def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    write_problems(run, [f"What is {n} + 1?" for n in range(240)])
+    write_problems(run, [f"What is {n} + 1?" for n in range(160)])
     driver = start_driver(run)
     while len(list((run.generation_state / "ids").glob("*.parquet"))) < 3:
         assert driver.poll() is None, "the driver ended before it could be stopped"
@@ -234,7 +234,7 @@ def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp
     assert driver.wait(timeout=60) not in (0, EXIT_STOPPED)  # it ends by itself, before its time is up
     assert time.monotonic() - started < 30
     finished = sum(pq.read_metadata(part).num_rows for part in run.records.glob("*.parquet"))
-    assert 0 < finished < 240
+    assert 0 < finished < 160
 
     assert start_driver(run).wait() == 0
     assert_exactly_once(run)

@@ -5,7 +5,7 @@ import errno
 import pickle
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -89,14 +89,10 @@ def test_a_refused_refinement_keeps_its_critique() -> None:
     assert row["refinement"] is None
 
 
-@pytest.mark.parametrize("trait", ["endless", "mute"])
-def test_what_can_never_be_trained_on_gets_no_further_turns(trait: str) -> None:
+@pytest.mark.parametrize("engines", [lambda at: FakeEngines(endless=at), lambda at: FakeEngines(mute=at)], ids=["endless", "mute"])
+def test_what_can_never_be_trained_on_gets_no_further_turns(engines: Callable[[str], FakeEngines]) -> None:
     """The student's trouble is in the question of one row, the teacher's in the question of another; no later text repeats either."""
     told: Counter[str] = Counter()
-
-    def engines(question: str) -> FakeEngines:
-        return FakeEngines(**{trait: question})
-
     student = replace(make_spec(engines("What is 1 + 1?")), report=told.update)
     teacher = replace(make_spec(engines("What is 2 + 1?"), direct=True), report=told.update)
     records = run(CritiqueRefineStage(teacher), run(AttemptStage(student), make_work(4))).to_pylist()
