@@ -1,10 +1,10 @@
 """What the pipeline itself costs: a whole generation with engines that answer at once, for ever more rows.
 
 `python -m benchmarks.pipeline_overhead --json build/overhead.json` (ten minutes on two CPU cores, most of them for the last size).
-Each size runs in a process of its own with a Ray of its own on two CPUs. A record is finished when its refinement is; `steady` is from the
-first to the last finished record that the progress counts show. `driver_memory_growth` is the largest RSS of the driver during `generate`,
-as psutil samples it, at the largest size by that at the smallest. On a machine that does other work besides, the seconds are not the
-pipeline's alone: the CPU seconds of the driver and all its children are told too, and what other processes took of the machine.
+Each size runs in a process of its own with a Ray of its own on two CPUs. A record is finished when it leaves the teacher; `steady` is
+from the first to the last finished record that the progress counts show. `driver_memory_growth` is the largest RSS of the driver during
+`generate`, as psutil samples it, at the largest size by that at the smallest. On a machine that does other work besides, the seconds are
+not the pipeline's alone: the CPU seconds of the driver and all its children are told too, and what other processes took of the machine.
 """
 
 import argparse

@@ -92,7 +92,7 @@ def critique_and_refine(attempts: Path, engine: Mapping[str, Any]) -> dict[str, 
         "stage_cpu_s": stage_cpu_s,
         "refinement_pass_s": pass_s,
         "refinement_pass_cpu_s": pass_cpu_s,
-        "refinement_pass_tokens": sum(refined["refinement_tokens"].to_pylist()),
+        "refinement_pass_tokens": sum(refined["refinement_tokens"].drop_null().to_pylist()),
     }
 
 
@@ -114,6 +114,7 @@ def _timed(stage: Any, table: pa.Table) -> tuple[pa.Table, float, float]:
 
 
 def _sharing(rows: Sequence[Mapping[str, Any]], block_size: int) -> dict[str, int]:
+    rows = [row for row in rows if row["refinement"] is not None]  # a cut critique has none
     shareable = [row["critique_prompt_tokens"] + row["critique_tokens"] - 1 for row in rows]
     return {
         "prompt_tokens": sum(row["refinement_prompt_tokens"] for row in rows),

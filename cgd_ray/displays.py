@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cgd_ray.config import ApiConfig
 from cgd_ray.console import Bar, Screen
-from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, ProgressFn
+from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, UNUSABLE, ProgressFn
 from cgd_ray.spending import Account
 from cgd_ray.training.answers import Answers
 
@@ -23,7 +23,7 @@ def show_generation(bar: Bar, counts: Mapping[str, int], paid: str = "") -> None
         bar.update(0, "engines are starting")
         return
     note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
-    cut = f", {counts['unusable']:,} cut or empty" if counts.get("unusable") else ""
+    cut = f", {counts[UNUSABLE]:,} cut or empty" if counts[UNUSABLE] else ""
     bar.update(counts[f"teacher{ROWS}"], note + (f", {paid}" if paid else "") + cut + _failures(counts))
 
 

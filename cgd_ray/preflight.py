@@ -73,7 +73,7 @@ def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[st
     demands = _demands(config, phase, grown=True)
     for kind in ("GPU", "CPU"):
         present, most = resources.present(kind), resources.most(kind)
-        wanted = sum(demand.count * demand.of(kind) for demand in demands)
+        wanted = _wanted(kind, demands)
         if wanted <= present:
             continue
         terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
@@ -195,6 +195,25 @@ def _workers(training: TrainingConfig, bound: Literal["fewest", "most"]) -> _Dem
     )
 
 
+def _wanted(kind: str, demands: Sequence[_Demand]) -> float:
+    """CPUs or GPUs of all demands together."""
+    if kind == "CPU":
+        return sum(demand.count * _units(demand.cpus) for demand in demands) / _units(1)
+    whole = sum(demand.count * demand.of(kind) for demand in demands if demand.gpus >= 1)
+    return whole + _gpus_that_hold([demand.gpus for demand in demands if 0 < demand.gpus < 1 for _ in range(demand.count)])
+
+
+def _gpus_that_hold(shares: Sequence[float]) -> int:
+    """GPUs that these shares fill, the largest first, each on the first GPU with room for it; none is a share of two GPUs."""
+    rooms: list[int] = []
+    for share in sorted(map(_units, shares), reverse=True):
+        gpu = next((gpu for gpu, room in enumerate(rooms) if room >= share), len(rooms))
+        if gpu == len(rooms):
+            rooms.append(_units(1))
+        rooms[gpu] -= share
+    return len(rooms)
+
+
 def _room(demand: _Demand, nodes: Sequence[Node]) -> int:
     """How many of what a demand asks for the nodes would hold if they held nothing else; at least as many as they really do."""
     fitting = [node.resources for node in nodes if _is_asked_for(node, demand)]
@@ -223,8 +242,13 @@ def _times(have: Mapping[str, float], need: Mapping[str, float], most: int) -> i
 def _fit(kind: str, have: float, amount: float) -> int:
     """How often an amount of a resource is in what there is of it; a share of a GPU is never of two GPUs."""
     if kind == "GPU" and amount < 1:
-        return int(have) * _fit("share", 1, amount)
-    return round(have / SMALLEST_SHARE) // round(amount / SMALLEST_SHARE)
+        return int(have) * (_units(1) // _units(amount))
+    return _units(have) // _units(amount)
+
+
+def _units(amount: float) -> int:
+    """An amount of a resource in Ray's unit, at least one of it if any."""
+    return max(round(amount / SMALLEST_SHARE), int(amount > 0))
 
 
 def _needs(demand: _Demand) -> str:

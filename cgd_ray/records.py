@@ -57,7 +57,7 @@ RECORD_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
         *[field for stage in STAGES for field in _stage_fields(stage)],
-        pa.field("verdict", pa.string()),  # "right", "wrong", or null when the critique has no single verdict
+        pa.field("verdict", pa.string()),  # "right", "wrong", or null when there is no critique, or none with a single verdict
         pa.field("num_refinements", pa.int32()),  # how many refinements were made; the last one is kept
         *_stage_fields("direct"),
     ]

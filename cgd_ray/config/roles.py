@@ -216,6 +216,15 @@ class RoleConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _memory_is_the_share(self) -> "RoleConfig":
+        share, used = self.placement.gpus_per_replica, self.engine.get("gpu_memory_utilization")
+        if self.placement.shares_gpu and used is not None and used > share:
+            raise ValueError(
+                f"engine.gpu_memory_utilization is {used} and placement.gpus_per_replica {share:g}; remove it, or lower it to that"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _engine_or_api(self) -> "RoleConfig":
         for name, remedy in () if self.api is None else ENGINE_ONLY.items():
             value = getattr(self, name)

@@ -29,6 +29,7 @@ from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.groups import EngineGroups
 from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.generation.stages import EngineStage, StageSpec
+from cgd_ray.records import Stage
 
 ID_COLUMN = "record_id"
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
@@ -81,10 +82,25 @@ class Dataflow:
     def failures(self) -> ReasonCounts:
         """Why rows that are durably written failed."""
         errors = ReasonCounts()
-        for part in chain.from_iterable(parts_of(ids, self.output) for ids in committed(self.checkpoint)):
-            for reason in pq.read_table(part, columns=["error"])["error"].drop_null().to_pylist():
+        for rows in self._finished(["error"]):
+            for reason in rows["error"].drop_null().to_pylist():
                 errors.add(reason)
         return errors
+
+    def turns(self, stages: Sequence[Stage]) -> tuple[dict[Stage, int], int]:
+        """How many of each stage's turns are durably written, and how many rows did not get the last of them without having failed."""
+        ends = {stage: f"{stage}_finish_reason" for stage in stages}
+        turns, incomplete = dict.fromkeys(stages, 0), 0
+        for rows in self._finished(["error", *ends.values()]):
+            turns = {stage: turns[stage] + rows.num_rows - rows[end].null_count for stage, end in ends.items()}
+            neither = pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[stages[-1]]]))
+            incomplete += pc.sum(neither).as_py() or 0
+        return turns, incomplete
+
+    def _finished(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of each part that is durably written."""
+        for part in chain.from_iterable(parts_of(ids, self.output) for ids in committed(self.checkpoint)):
+            yield pq.read_table(part, columns=list(columns))
 
     def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""

@@ -48,7 +48,7 @@ _REVIEW = re.compile(
 
 
 def find_leaks(row: Row) -> list[str]:
-    """Names of the leaks of a record that did not fail."""
+    """Names of the leaks of a record that has a refinement."""
     return [name for name, is_leak in LEAKS.items() if is_leak(row)]
 
 

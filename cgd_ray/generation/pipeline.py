@@ -26,7 +26,7 @@ from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
 from cgd_ray.generation.finished import BEGUN
-from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, ActorReport, ProgressFn, failed_before, watched
+from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, ActorReport, ProgressFn, failed_before, watched
 from cgd_ray.generation.reasons import FailureLimit, ReasonCounts
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
@@ -69,7 +69,7 @@ def generate(
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
-    `on_progress` gets counts of attempts, critiques, refinements, failed rows and tokens from another thread. Raises ValueError when the
+    `on_progress` gets the counts of generation/progress.py from another thread: turns, rows, failures, tokens. Raises ValueError when the
     directory holds records of other models, prompts or sampling, and when an engine had to end the run or more rows failed than
     `generation.max_failed_fraction`, which can be resumed. Raises StoppedError when SIGTERM ended it early.
     """
@@ -147,9 +147,7 @@ def _produce(
     resumed, errors, total = flow.num_finished(), flow.failures(), pq.read_metadata(flow.work_list).num_rows
     if limit is not None:
         limit.check(total, errors.total(), errors.most_common())
-    made = resumed - errors.total()
-    turns = {COUNTS[stage]: max(made, reused[stage]["rows"] if stage in reused else 0) for stage in plan.fingerprints}
-    start = {**turns, **{f"{stage.role}{ROWS}": resumed for stage, _ in plan.stages}, **failed_before(errors), "tokens": 0}
+    start = {**_before(plan, flow, resumed, reused), **failed_before(errors), "tokens": 0}
 
     def look(counts: dict[str, int]) -> None:
         if on_progress is not None:
@@ -173,6 +171,13 @@ def _produce(
     manifest = read_manifest(flow.output)
     assert manifest is not None, "it has just been written"
     return manifest
+
+
+def _before(plan: _Plan, flow: Dataflow, resumed: int, reused: Reused) -> dict[str, int]:
+    """The counts that a run begins with: what a former run has written, or what other runs have made of it."""
+    turns, unusable = flow.turns(list(plan.fingerprints))
+    made = {COUNTS[stage]: max(count, reused[stage]["rows"] if stage in reused else 0) for stage, count in turns.items()}
+    return {**made, **{f"{stage.role}{ROWS}": resumed for stage, _ in plan.stages}, UNUSABLE: unusable}
 
 
 def _end_if_exceeded(limit: FailureLimit, total: int, flow: Dataflow, stop_flag: Path) -> None:

@@ -30,6 +30,8 @@ FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by kind of reason."""
 ROWS = "_rows"
 """Suffix of the counts of rows that have left a role's stage."""
+UNUSABLE = "unusable"
+"""Count of rows that get no further turns, since what they have was cut or is empty and can never be trained on."""
 ENGINE_MS = "_engine_ms"
 """Suffix of the counts of how long a role's engines have existed."""
 
@@ -88,13 +90,9 @@ class Meter:
         if self._metrics is not None:
             self._metrics.turn(name)
 
-    def unusable(self) -> None:
-        """Count a row that gets no further turns, since what it has can never be trained on."""
-        self._counts["unusable"] += 1
-
-    def row(self) -> None:
-        """Count a row that leaves the stage, whatever became of it."""
-        self._counts[self._role + ROWS] += 1
+    def row(self, is_unusable: bool) -> None:
+        """Count a row that leaves the stage, whatever became of it; `is_unusable` where it got less than all turns and did not fail."""
+        self._counts.update({self._role + ROWS: 1, UNUSABLE: int(is_unusable)})
 
     def fail(self, reason: str) -> None:
         """Count a row that cannot be processed, together with those that failed alike."""

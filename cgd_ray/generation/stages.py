@@ -59,7 +59,7 @@ class StageSpec:
     stop_flag: Path | None = None
     """File that ends the run early once it exists; empty when SIGTERM set it, else with an engine's reason."""
     report: Callable[[Mapping[str, int]], None] | None = None
-    """Receives counts of finished turns, failed rows and generated tokens."""
+    """Receives counts of finished turns and rows, failed and unusable ones, generated tokens."""
 
 
 class EngineStage(ABC):
@@ -95,7 +95,7 @@ class EngineStage(ABC):
     async def _counted_row(self, row: Row) -> Row | None:
         done = await self._row(row)
         if done is not None:
-            self._meter.row()
+            self._meter.row(is_unusable=done["error"] is None and any(done.get(stage) is None for stage in self._turns()))
         return done
 
     async def _row(self, row: Row) -> Row | None:
@@ -103,23 +103,22 @@ class EngineStage(ABC):
 
         None for a row that had not begun, or could not go on, when the run was ended.
         """
-        missing = [stage for stage in self._turns() if row.get(stage) is None]
-        if row["error"] is not None or not missing:
+        turns = self._turns_left(row)
+        if row["error"] is not None or not turns:
             return row
         name = row["record_id"]
         if self._in_flight.deaths(name) >= MOST_DEATHS:
-            return self._failed(row, missing[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
+            return self._failed(row, turns[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
         async with self._places.taken(self._in_flight.places(name, self._places.capacity)):
             if self._spec.stop_flag is not None and self._spec.stop_flag.exists():
                 return None
             with self._in_flight.entered(name):
-                for stage in missing:
-                    if unusable(row, _made(row)) is not None:  # never trained on, so not worth another turn
-                        self._meter.unusable()
-                        break
+                while turns:
+                    stage = turns[0]
                     try:
                         row = await self._turn(row, stage)
                         self._meter.turn(COUNTS[stage])
+                        turns = self._turns_left(row)
                     except RequestError as error:  # this row's own fault
                         return self._failed(row, stage, str(error))
                     except RunEndedError as error:  # no row's fault
@@ -134,6 +133,11 @@ class EngineStage(ABC):
     def _turns(self) -> Sequence[Stage]:
         """The stages of this actor that the run asks for."""
         return self.stages
+
+    def _turns_left(self, row: Row) -> list[Stage]:
+        """What the row still gets; nothing where what it has can never be trained on, so that further turns would be for nothing."""
+        made = [stage for stage in STAGES if row.get(stage) is not None]
+        return [] if unusable(row, made) else [stage for stage in self._turns() if row.get(stage) is None]
 
     def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
         self._meter.fail(reason)
@@ -283,10 +287,6 @@ def output_schema(input_schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema
     """The record's columns that came in or that these stages write, in the record's order."""
     made = {name for stage in stages for name in columns_of(stage)}
     return pa.schema([field for field in RECORD_SCHEMA if field.name in made or field.name in input_schema.names])
-
-
-def _made(row: Row) -> list[Stage]:
-    return [stage for stage in STAGES if row.get(stage) is not None]
 
 
 def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> int:

@@ -7,7 +7,16 @@ from cgd_ray.displays import REASON_WIDTH, TrainingDisplay, show_evaluation, sho
 from cgd_ray.generation.progress import FAILED_BECAUSE
 
 STEP = {"train/step": 7.0, "train/loss": 0.5, "train/grad_norm": 1.25, "train/tokens_per_s": 9876.5}
-COUNTS = {"attempts": 5, "critiques": 4, "refinements": 3, "failed": 0, "tokens_per_s": 1234, "teacher_rows": 6, "student_rows": 7}
+COUNTS = {
+    "attempts": 5,
+    "critiques": 4,
+    "refinements": 3,
+    "failed": 0,
+    "tokens_per_s": 1234,
+    "unusable": 0,
+    "teacher_rows": 6,
+    "student_rows": 7,
+}
 
 
 class Recorder:

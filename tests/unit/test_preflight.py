@@ -117,6 +117,26 @@ def test_a_phase_that_needs_more_than_the_cluster_has_is_refused_with_the_arithm
     assert check_cluster(config, fixed({"CPU": 6, "GPU": 8}), PHASES) == []
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher", "gpus"),
+    [
+        ((1, 0.5), (1, 0.5), 1),
+        ((2, 0.6), (1, 0.6), 3),  # no two of them fit on one
+        ((3, 0.2), (3, 0.8), 3),  # 3.0000000000000004 in sum
+        ((3, 0.3), (1, 2.0), 3),
+        ((4, 0.3), (1, 0.7), 2),
+    ],
+)
+def test_shares_count_as_the_gpus_that_hold_them(student: tuple[int, float], teacher: tuple[int, float], gpus: int) -> None:
+    def role(count: int, share: float) -> dict[str, Any]:
+        return {"placement": {"min_replicas": count, "max_replicas": count, "gpus_per_replica": share, "cpus_per_replica": 0.1}}
+
+    config = make_config(student=role(*student), teacher=role(*teacher))
+    assert check_cluster(config, fixed({"CPU": 4, "GPU": gpus}), {"generate"}) == []
+    with pytest.raises(ValueError, match=rf"generate needs {gpus} GPUs .*, the cluster has {gpus - 1}; lower them"):
+        check_cluster(config, fixed({"CPU": 4, "GPU": gpus - 1}), {"generate"})
+
+
 def test_the_engines_of_answering_checkpoints_count_beside_the_most_workers() -> None:
     answers = {"every_steps": 2, "placement": {"min_replicas": 2, "max_replicas": 2, "gpus_per_replica": 2}}
     validation = {"fraction": 0.1, "every_steps": 2, "answers": answers}
@@ -206,9 +226,10 @@ MIXED = [Node(resources=H100), Node(resources=H100, labels=SPOT), Node(resources
             "3: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
         ),
         (
-            {"gpus_per_replica": 0.6, "min_replicas": 13, "max_replicas": 13},
-            "13 x (0.6 GPUs, 1 CPUs) on one node",
-            "12: 3 x (4 GPUs, 16 CPUs), 1 x (0 GPUs, 64 CPUs)",
+            {"gpus_per_replica": 0.6, "min_replicas": 9, "max_replicas": 9, "accelerator_type": "H100"},  # one on each GPU
+            "9 x (0.6 GPUs, 1 CPUs, accelerator_type H100) on one node",
+            "8: 2 x (4 GPUs, 16 CPUs, accelerator_type H100), 1 x (4 GPUs, 16 CPUs, accelerator_type A100), "
+            "1 x (0 GPUs, 64 CPUs, accelerator_type none)",
         ),
         (
             {"gpus_per_replica": 1, "accelerator_type": "B200"},

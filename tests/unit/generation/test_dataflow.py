@@ -35,6 +35,19 @@ def test_rows_that_are_committed_are_left_out_and_pending_ones_are_not(tmp_path:
     assert pq.read_table(file).equals(make_work(list("acdfg")))
 
 
+def test_turns_that_are_durably_written_are_counted_and_rows_that_were_given_up_early(tmp_path: Path) -> None:
+    flow = Dataflow(work_list=tmp_path / "work.parquet", output=tmp_path / "out", state=tmp_path / "state", batch_size=1, rows_per_file=1)
+    for directory in (flow.output, flow.checkpoint):
+        directory.mkdir(parents=True)
+    cut, whole = {"attempt_finish_reason": "length"}, {"attempt_finish_reason": "stop", "critique_finish_reason": "stop"}
+    for name, columns in {"a": cut, "b": whole, "c": {**cut, "error": "critique: refused"}, "d": {"error": "attempt: refused"}}.items():
+        pq.write_table(pa.table({ID_COLUMN: [name]}), flow.checkpoint / f"{name}.parquet")
+        write_part(flow.output / f"{name}-0.parquet", [name], **columns)
+    write_part(flow.output / "e-0.parquet", ["e"], **cut)  # not committed
+    assert flow.turns(["attempt", "critique"]) == ({"attempt": 3, "critique": 1}, 1)
+    assert flow.failures().total() == 2
+
+
 def test_a_long_work_list_is_cut_into_files_of_the_same_size(tmp_path: Path) -> None:
     flow = Dataflow(work_list=tmp_path / "work.parquet", output=tmp_path / "out", state=tmp_path / "state", batch_size=1, rows_per_file=1)
     ids = [f"{number:06}" for number in range(2 * ROWS_AT_ONCE + 1)]

@@ -15,13 +15,14 @@ from cgd_ray.rundir import read_manifest, write_manifest
 from tests.builders import tiny_records
 
 RIGHT, WRONG = "So \\boxed{4}.", "So \\boxed{5}."
+NOTHING_MORE = {"critique": None, "critique_finish_reason": None, "refinement": None, "refinement_finish_reason": None, "verdict": None}
 KINDS: dict[str, tuple[int, dict[str, Any]]] = {
     "wrong to right": (5, {"attempt": WRONG, "refinement": RIGHT}),
     "right to right": (4, {"attempt": RIGHT, "refinement": RIGHT, "verdict": "right"}),
     "right to wrong": (3, {"attempt": RIGHT, "refinement": WRONG}),
     "wrong to wrong": (2, {"attempt": "I do not know.", "refinement": WRONG, "verdict": None}),
     "no reference": (2, {"attempt": WRONG, "refinement": RIGHT, "reference_answer": None}),
-    "attempt truncated": (1, {"attempt": "So", "attempt_finish_reason": "length", "refinement": RIGHT}),
+    "attempt truncated": (1, {"attempt": "So", "attempt_finish_reason": "length", **NOTHING_MORE}),
     "critique truncated": (2, {"attempt": WRONG, "critique_finish_reason": "length", "refinement": RIGHT, "verdict": None}),
     "refinement truncated": (3, {"attempt": WRONG, "refinement": RIGHT, "refinement_finish_reason": "length"}),
     "attempt empty": (1, {"attempt": "", "refinement": RIGHT}),
@@ -80,8 +81,9 @@ def test_every_record_is_kept_or_has_one_counted_reason(keep: Literal["all", "re
 
 
 def assert_is_graded(rows: list[dict[str, Any]], counts: dict[str, Any]) -> None:
-    """The repair matrix is that of the rows that did not fail and could be graded twice; verdicts are those of all that did not."""
-    sound = [row for row in rows if row["error"] is None]
+    """Of the rows that did not fail and were not given up early, verdicts are those of all, the repair matrix of those graded twice."""
+    assert {name for row in rows if row["refinement"] is None for name in (row["leaks"] or ())} == set()
+    sound = [row for row in rows if row["error"] is None and row["refinement"] is not None]
     assert sum(counts["verdicts"].values()) == len(sound)
     assert counts["verdicts"] == {"right": 4, "missing": 2 + 2 + 1, "wrong": len(sound) - 4 - 5}
     names = {True: "right", False: "wrong"}

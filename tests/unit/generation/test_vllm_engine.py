@@ -16,7 +16,9 @@ def arguments(gpus: float, **engine: object) -> dict[str, object]:
 def test_engines_that_share_a_gpu_share_its_memory() -> None:
     assert arguments(0.25)["tensor_parallel_size"] == 1
     assert arguments(0.25)["gpu_memory_utilization"] == 0.25 * SHARED_GPU_MEMORY
-    assert arguments(0.25, gpu_memory_utilization=0.6)["gpu_memory_utilization"] == 0.6
+    assert arguments(0.25, gpu_memory_utilization=0.2)["gpu_memory_utilization"] == 0.2
+    with pytest.raises(ValueError, match=r"gpu_memory_utilization is 0\.92 and placement\.gpus_per_replica 0\.25; remove it, or lower it"):
+        arguments(0.25, gpu_memory_utilization=0.92)
     assert arguments(4)["tensor_parallel_size"] == 4
     assert "gpu_memory_utilization" not in arguments(4)
 
