@@ -31,7 +31,7 @@ def bare_vllm(model: str, prompts: Sequence[Sequence[int]], max_tokens: int) -> 
 def bare_vllms(asked: Sequence[tuple[str, Sequence[Sequence[int]]]], max_tokens: int) -> list[list[str]]:
     """The same of several models, one after the other in one process."""
     job = json.dumps({"asked": asked, "max_tokens": max_tokens})
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=job, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=job, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     answers: list[list[str]] = json.loads(line.removeprefix("RESULT "))

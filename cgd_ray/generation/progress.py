@@ -182,7 +182,8 @@ def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Pa
 
     def poll() -> None:
         while not finished.wait(REPORT_INTERVAL_S):
-            watch.look()
+            with suppress(ray.exceptions.RayError):  # the tally's node may be gone; the actor then starts again elsewhere
+                watch.look()
 
     thread = threading.Thread(target=poll, name="generation-progress", daemon=True)
     thread.start()

@@ -28,6 +28,7 @@ from tests.fakes import answers_made
 
 MANY = ("--rows", "400")
 """Rows of a run that is killed: several times what is in flight at once."""
+NUM_NODES = 2
 MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for seed in range(10)]
 
 
@@ -38,17 +39,29 @@ def cluster(no_ray: None) -> Iterator[Any]:
 
     noticing = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": noticing})
-    cluster.add_node(num_cpus=2)
-    cluster.add_node(num_cpus=2)
+    for _ in range(NUM_NODES):
+        cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()
 
 
 def start(run: RunDir, cluster: Any, *options: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *options], stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *options]
+    DRIVERS.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    return DRIVERS[-1]
+
+
+DRIVERS: list["subprocess.Popen[bytes]"] = []
+
+
+@pytest.fixture(autouse=True)
+def no_driver_is_left() -> Iterator[None]:
+    """So that a test that fails takes no later one along."""
+    yield
+    while DRIVERS:
+        DRIVERS[-1].kill()
+        DRIVERS.pop().wait()
 
 
 def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -> None:
@@ -111,7 +124,6 @@ def kill_an_actor(cluster: Any, rng: random.Random) -> None:
 def kill_a_node(cluster: Any, rng: random.Random) -> None:
     node = rng.choice(sorted(cluster.worker_nodes, key=lambda node: str(node.unique_id)))
     cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(num_cpus=2)
 
 
 def rows_held_by_an_actor() -> int:
@@ -133,6 +145,8 @@ def test_a_killed_actor_or_node_costs_no_record(
     wait_for_parts(run, rng.randrange(30), driver)
     kill(cluster, rng)
     assert driver.poll() is None, "the run was over before the kill"
+    while len(cluster.worker_nodes) < NUM_NODES:
+        cluster.add_node(num_cpus=2)
     assert driver.wait(timeout=180) == 0
     assert_exactly_once(run)
     # a teacher has given a row two answers at most, a student one

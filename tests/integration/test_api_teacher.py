@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from cgd_ray.rundir import RunDir, manifest_parts
 from cgd_ray.spending import spent
 from tests.bare_vllm import bare_vllm
 from tests.misbehaving_api import FAULTS, TOKENS, MisbehavingApi, seeded_plan
+from tests.processes import free_port, stop
 
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
 CANARY = "sk-canary-5f2c8e7a1b94"
@@ -125,7 +125,7 @@ def run_driver(configs: list[Config], ray_directory: Path) -> "subprocess.Comple
     trees = json.dumps([config.model_dump(mode="json") for config in configs])
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "CANARY_KEY": CANARY, "WRONG_KEY": f"{CANARY}-wrong"}
     command = [sys.executable, "-c", DRIVER, str(ray_directory)]
-    return subprocess.run(command, env=environment, input=trees, capture_output=True, text=True)
+    return subprocess.run(command, env=environment, input=trees, capture_output=True, text=True, timeout=400)
 
 
 def test_a_budget_ends_a_run_that_a_higher_one_finishes_and_the_key_is_found_nowhere(tmp_path: Path) -> None:
@@ -145,7 +145,8 @@ def test_a_budget_ends_a_run_that_a_higher_one_finishes_and_the_key_is_found_now
         done = run_driver([*configs, wrong_key], Path(ray_directory))
         assert done.returncode == 0, done.stderr[-3000:]
         assert "NEWLINE" not in done.stdout
-        ended, finished, refused = done.stdout.splitlines()
+        # Ray may say something in between
+        ended, finished, refused = (line for line in done.stdout.splitlines() if line.startswith(("ENDED", "FINISHED")))
         assert ended.startswith("ENDED teacher.api.max_tokens_total 4,000 is reached: 4,")
         assert ended.endswith("raise it and run the same command again to go on")
         assert refused.startswith(f"ENDED {api.base_url} refuses the key in WRONG_KEY; set a valid one on every node")
@@ -167,9 +168,7 @@ def test_a_budget_ends_a_run_that_a_higher_one_finishes_and_the_key_is_found_now
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's own OpenAI server with the tiny teacher; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     model = ["--model", TEACHER, "--served-model-name", "tiny-teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
     place = ["--host", "127.0.0.1", "--port", str(port), "--kv-cache-memory-bytes", str(64 * 2**20)]
     log = tmp_path_factory.mktemp("server") / "server.log"
@@ -188,14 +187,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
-            process.terminate()
-            process.wait()
+            stop(process.pid)
 
 
 def is_healthy(port: int) -> bool:
     try:
-        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200)
-    except urllib.error.URLError:
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200)
+    except OSError:
         return False
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_run import RAY, free_port, stop
+from tests.integration.test_run import RAY
+from tests.processes import free_port, stop
 
 NODE = {"CPU": 4, "GPU": 2}
 MOST_NODES = 3
-HEAD_START_S = 60
+HEAD_START_S = 180
 # As KubeRay sets them: what a node needs is already in it, so the autoscaler neither logs in to it nor ends it after a late sign of life.
 BARE_NODES = {"disable_node_updaters": True, "disable_launch_config_check": True, "worker_liveness_check": False}
 
@@ -91,7 +92,7 @@ def test_a_cluster_that_scales_from_zero_is_waited_for(scaled_from_zero: tuple[s
     (tmp_path / "run").mkdir()
     cluster = {"address": address, "max_resources": {kind: MOST_NODES * count for kind, count in NODE.items()}}
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "run"), json.dumps(cluster)]
-    done = subprocess.run(command, env={**environment, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**environment, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     terms = "(student.placement.min_replicas 1 x 1 + teacher.placement.min_replicas 1 x 2)"

@@ -65,16 +65,19 @@ def assert_the_group_holds_four_gpus_of_two_nodes() -> None:
     assert [bundle["GPU"] for bundle in group.bundle_specs] == [1.0] * 4
     assert len(set(placement_group_table(group)["bundles_to_node_id"].values())) == 2
     assert ray.get_gpu_ids() == []  # the GPUs are for the workers
-    workers = [ray.remote(num_gpus=1, num_cpus=0)(where_and_which_gpu).remote() for _ in range(4)]
-    assert len(set(ray.get(workers))) == 4  # which run in the same group
+    workers = [ray.remote(num_gpus=1, num_cpus=0)(GpuHolder).remote() for _ in range(4)]  # which run in the same group
+    assert len(set(ray.get([worker.where.remote() for worker in workers]))) == 4
 
 
-def where_and_which_gpu() -> tuple[str, int]:
-    import ray
+class GpuHolder:
+    """Stands for one of vLLM's workers."""
 
-    time.sleep(1)  # so that all four hold theirs at the same time
-    (gpu,) = ray.get_gpu_ids()
-    return ray.get_runtime_context().get_node_id(), int(gpu)
+    def where(self) -> tuple[str, int]:
+        """Its node and its GPU there."""
+        import ray
+
+        (gpu,) = ray.get_gpu_ids()
+        return ray.get_runtime_context().get_node_id(), int(gpu)
 
 
 def wait_for_free_gpus(seconds: float = 30) -> None:

@@ -161,7 +161,7 @@ def stop_when_waiting(job: TrainJob, num_steps: int) -> None:
     while not Path(job.metrics).exists() or len(read_metrics(Path(job.metrics))) < num_steps:
         time.sleep(0.05)
     time.sleep(0.5)  # so that the ranks are waiting
-    job.stop_flag.parent.mkdir()
+    job.stop_flag.parent.mkdir(exist_ok=True)
     job.stop_flag.touch()
 
 

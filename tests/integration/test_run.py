@@ -1,10 +1,8 @@
 """The whole job, for real, as users submit it: a Ray head with a token, `ray job submit`, vLLM, DeepSpeed with two workers, the export."""
 
-import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,12 +21,13 @@ from cgd_ray.cli import main
 from cgd_ray.prompts import load_prompts
 from cgd_ray.records import SELECTED_SCHEMA
 from tests.bare_vllm import bare_vllm
+from tests.processes import free_port, stop
 
 CONFIG = "jobs/configs/tinymath.yaml"
 # float32: in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
 SETTINGS = ("problems.limit=48", "evaluation.problems.limit=50", "student.engine={dtype: float32}")
 RAY = Path(sys.executable).with_name("ray")
-HEAD_START_S = 60
+HEAD_START_S = 180
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Head:
 
     dashboard: str
     environment: dict[str, str]
+    process: "subprocess.Popen[bytes]"
+    log: Path
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +55,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             stdout=log,
             stderr=log,
         )
-        yield Head(dashboard=f"http://127.0.0.1:{ports[1]}", environment=environment)
-        stop(process.pid)
-
-
-def stop(pid: int) -> None:
-    """End a process and what it started; after a job, Ray's own way takes up to a minute."""
-    parent = psutil.Process(pid)
-    for process in [*parent.children(recursive=True), parent]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    parent.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            yield Head(dashboard=f"http://127.0.0.1:{ports[1]}", environment=environment, process=process, log=root / "head.log")
+        finally:
+            stop(process.pid)
 
 
 def submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -80,8 +66,9 @@ def submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
     deadline = time.monotonic() + HEAD_START_S
     while True:
         command: list[str | Path] = [RAY, "job", "submit", "--address", head.dashboard, "--", sys.executable, *arguments]
-        done = subprocess.run(command, env=head.environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=500)
         started = "submitted successfully" in done.stdout + done.stderr
+        assert head.process.poll() is None, head.log.read_text()
         if started or time.monotonic() > deadline:
             return done
         time.sleep(1)

@@ -114,7 +114,7 @@ def test_a_process_that_ends_at_a_durable_step_loses_at_most_the_purchase_it_was
     (tmp_path / "told").touch()
     dying = multiprocessing.get_context("fork").Process(target=buy_and_tell, args=(tmp_path, step, moment))
     dying.start()
-    dying.join()
+    dying.join(60)
     assert dying.exitcode == 9
     told, ledger = (tmp_path / "told").read_text(), Ledger(tmp_path / "spending")
     known = "".join(key for key in "abc" if ledger.bought(key) is not None)

@@ -15,7 +15,7 @@ from typing import Any
 from cgd_ray.config import RoleConfig
 from cgd_ray.generation.engine_thread import EngineThread
 
-STALL_TIMEOUT_S = 2.0
+STALL_TIMEOUT_S = 3.0
 BURST = 10
 
 
@@ -51,9 +51,9 @@ async def ask(thread: EngineThread) -> list[str]:
 
 
 def ask_after_a_pause(log: Path) -> None:
-    """Idle for longer than the timeout, then requests that take half of it to be taken in, so that the watch looks meanwhile."""
+    """Idle for longer than the timeout, then requests that take a while to be taken in, so that the watch looks meanwhile."""
     logging.basicConfig(filename=log)
-    thread = start_thread(SlowEngine(add_s=STALL_TIMEOUT_S / 2 / BURST))
+    thread = start_thread(SlowEngine(add_s=0.4 * STALL_TIMEOUT_S / BURST))
     time.sleep(1.2 * STALL_TIMEOUT_S)
     assert asyncio.run(ask(thread)) == ["4"] * BURST
     thread.close()
@@ -69,6 +69,7 @@ def outcome(work: Callable[[Path], None], log: Path) -> tuple[int | None, str]:
     process = get_context("spawn").Process(target=work, args=(log,))
     process.start()
     process.join(timeout=300)
+    process.kill()
     return process.exitcode, log.read_text() if log.exists() else ""
 
 
@@ -80,4 +81,4 @@ def test_requests_after_a_long_pause_are_no_stall(tmp_path: Path) -> None:
 def test_a_step_that_never_returns_ends_the_process(tmp_path: Path) -> None:
     code, log = outcome(ask_an_engine_that_hangs, tmp_path / "log")
     assert code == 1
-    assert "the engine of small has taken no step for stall_timeout_s 2" in log
+    assert "the engine of small has taken no step for stall_timeout_s 3" in log

@@ -26,7 +26,7 @@ def die_with(directory: Path, inside: list[str], done: list[str], node: str) -> 
 def run_and_die(directory: Path, inside: list[str], done: list[str], node: str = "here") -> None:
     process = get_context("spawn").Process(target=die_with, args=(directory, inside, done, node))
     process.start()
-    process.join()
+    process.join(60)
     assert process.exitcode == 1
 
 

@@ -1,6 +1,8 @@
 """What vLLM is told about the GPU of its engine; vLLM is not needed for that."""
 
+import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,15 +27,16 @@ def test_engines_that_share_a_gpu_share_its_memory() -> None:
 
 @pytest.mark.parametrize(("gpus", "together"), [(0.5, 1), (1, 3)])
 def test_engines_that_share_a_gpu_start_one_after_another(gpus: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    starting = [0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", uuid.uuid4().hex)
+    starting, meeting = [0], threading.Barrier(together)
 
     def start(_: int) -> int:
         with gpu_to_itself(PlacementConfig(gpus_per_replica=gpus)):
             starting[0] += 1
+            meeting.wait(timeout=30)
             time.sleep(0.2)  # so that the others come meanwhile, where nothing holds them back
             seen = starting[0]
-            time.sleep(0.2)
+            meeting.wait(timeout=30)
             starting[0] -= 1
         return seen
 

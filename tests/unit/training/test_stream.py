@@ -1,7 +1,6 @@
 """A plan that grows: every rank takes the steps whose files are there, in their order, and ends with the manifest."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,13 @@ def test_a_plan_waits_for_the_next_step_and_for_the_end(tmp_path: Path) -> None:
     plan, answers = StreamPlan(TRAINING, tmp_path, world_size=1), list[bool]()
     dealer = dealt(tmp_path, finish=False)
     num_steps = len(list(tmp_path.glob("step-*")))
-    waiting = threading.Thread(target=lambda: answers.extend(plan.has(step) for step in (0, num_steps, num_steps + 1)))
+
+    def ask() -> None:
+        answers.extend(plan.has(step) for step in (0, num_steps, num_steps + 1))
+
+    waiting = threading.Thread(target=ask, daemon=True)
     waiting.start()
-    time.sleep(0.3)
+    waiting.join(timeout=1)
     assert answers == [True], "it should wait for the step after the last one that is there"
     dealer.finish(len(EXAMPLES), "made so")
     waiting.join(timeout=10)
@@ -62,7 +65,7 @@ def test_a_plan_waits_for_the_next_step_and_for_the_end(tmp_path: Path) -> None:
 
 def test_waiting_for_a_step_ends_with_the_stop_flag(tmp_path: Path) -> None:
     plan, flag = StreamPlan(TRAINING, tmp_path / "packed", world_size=1), tmp_path / "stop"
-    waiting = threading.Thread(target=plan.await_step, args=(0, flag))
+    waiting = threading.Thread(target=plan.await_step, args=(0, flag), daemon=True)
     waiting.start()
     waiting.join(timeout=0.3)
     assert waiting.is_alive()
