@@ -1,5 +1,9 @@
 """Fixtures that several test files share."""
 
+import atexit
+import os
+import sys
+
 import pytest
 from hypothesis import settings
 
@@ -22,3 +26,33 @@ def no_ray() -> None:
     import ray
 
     ray.shutdown()
+
+
+class _LeavesAtOnce:
+    """Ends a process that has run tests once pytest has told everything, with its exit status, in place of the interpreter's own end.
+
+    There Ray's C++ may crash where Ray was started several times (as in ray#31145): once, after all tests had passed.
+    """
+
+    status: int | None = None
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Remember how the tests went."""
+        self.status = int(exitstatus)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """Stop Ray, do what is left for the end, and leave."""
+        if self.status is None:
+            return
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.status)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of all tests, wherever they are."""
+    config.pluginmanager.register(_LeavesAtOnce(), "leaves-at-once")
