@@ -114,7 +114,7 @@ class MeasuredEngine(VllmEngine):
         if len(messages) > 1:
             self._warm_up.finish_row()
         # the length is given, so that it is the answer's end and no cut; random tokens may come to nothing but white space
-        return replace(generation, text=generation.text.strip() or "-", finish_reason="stop")
+        return replace(generation, text=generation.text if generation.text.strip() else "-", finish_reason="stop")
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> Any:
         """An answer of exactly the job's length for this turn."""
