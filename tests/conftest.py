@@ -3,12 +3,22 @@
 import atexit
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from tests.processes import end_those_begun
+
 settings.register_profile("patient", deadline=None)  # an example's time says more about the machine's load than about the code
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """None that a test has begun outlives it."""
+    yield
+    end_those_begun()
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +64,5 @@ class _LeavesAtOnce:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of all tests, wherever they are."""
+    """A plugin of the whole run, since its end is what it is about."""
     config.pluginmanager.register(_LeavesAtOnce(), "leaves-at-once")

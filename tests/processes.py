@@ -1,8 +1,11 @@
-"""Servers that tests start: where they listen, and how they end."""
+"""Processes that tests start: where they listen, and how they end."""
 
 import contextlib
 import random
 import socket
+import subprocess
+from collections.abc import Sequence
+from typing import Any
 
 import psutil
 
@@ -23,3 +26,19 @@ def free_port() -> int:
             probe.bind(("", port))
             return port
     raise AssertionError("a hundred ports are taken")
+
+
+_BEGUN: list["subprocess.Popen[bytes]"] = []
+
+
+def begun(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """A process that ends with its test at the latest."""
+    _BEGUN.append(subprocess.Popen(command, **options))
+    return _BEGUN[-1]
+
+
+def end_those_begun() -> None:
+    """So that a test that fails takes no later one along."""
+    while _BEGUN:
+        _BEGUN[-1].kill()
+        _BEGUN.pop().wait()

@@ -25,6 +25,7 @@ from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.chaos.driver import JOURNAL, make_config
 from tests.fakes import answers_made
+from tests.processes import begun
 
 MANY = ("--rows", "400")
 """Rows of a run that is killed: several times what is in flight at once."""
@@ -48,20 +49,7 @@ def cluster(no_ray: None) -> Iterator[Any]:
 
 def start(run: RunDir, cluster: Any, *options: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "tests.chaos.driver", str(run.root), cluster.address, *options]
-    DRIVERS.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-    return DRIVERS[-1]
-
-
-DRIVERS: list["subprocess.Popen[bytes]"] = []
-
-
-@pytest.fixture(autouse=True)
-def no_driver_is_left() -> Iterator[None]:
-    """So that a test that fails takes no later one along."""
-    yield
-    while DRIVERS:
-        DRIVERS[-1].kill()
-        DRIVERS.pop().wait()
+    return begun(command, stderr=subprocess.DEVNULL)
 
 
 def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -> None:

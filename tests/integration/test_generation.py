@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cgd_ray.stopping import EXIT_STOPPED
 from tests.bare_vllm import bare_vllms
 from tests.fakes import FakeEngines, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
+from tests.processes import begun
 
 MAX_TOKENS = 128  # enough for the embedded models' answers, so that few are cut
 WITHOUT_DIRECT = pa.schema([field for field in RECORD_SCHEMA if not field.name.startswith("direct")])
@@ -106,20 +106,7 @@ if __name__ == "__main__":
 
 def start_driver(run: RunDir) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    DRIVERS.append(subprocess.Popen([sys.executable, "-c", DRIVER, str(run.root)], env=environment, stderr=subprocess.DEVNULL))
-    return DRIVERS[-1]
-
-
-DRIVERS: list["subprocess.Popen[bytes]"] = []
-
-
-@pytest.fixture(autouse=True)
-def no_driver_is_left() -> Iterator[None]:
-    """So that a test that fails takes no later one along."""
-    yield
-    while DRIVERS:
-        DRIVERS[-1].kill()
-        DRIVERS.pop().wait()
+    return begun([sys.executable, "-c", DRIVER, str(run.root)], env=environment, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow  # tests/chaos kills a driver by default
