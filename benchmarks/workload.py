@@ -169,8 +169,10 @@ class WarmUp:
 
 def work_list(job: Job) -> pa.Table:
     """Warm-up and measured rows (WORK_SCHEMA), from the embedded training problems."""
-    lines = (TINYMATH / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines()[: job.warm_up + job.rows]
-    problems = [{**json.loads(line), "error": None} for line in lines]
+    lines = (TINYMATH / "data" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    if len(lines) < (wanted := job.warm_up + job.rows):
+        raise ValueError(f"{job.rows} rows and {job.warm_up} of warm-up are more than the {len(lines)} embedded problems")
+    problems = [{**json.loads(line), "error": None} for line in lines[:wanted]]
     return make_work_list(pa.Table.from_pylist(problems, schema=PROBLEM_SCHEMA), num_samples=1)
 
 

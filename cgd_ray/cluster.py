@@ -50,6 +50,8 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
     """Yield the cluster's resources. Raises ValueError when the cluster cannot be reached."""
     address = _address(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's 1 s ends readers and writers between two parts where engines take all CPUs; each start is a second of a core
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default: a warning less
     import ray
 

@@ -166,9 +166,24 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
         gc.freeze()
         with gpu_to_itself(role.placement):
             # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
-            return LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
+            engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
     finally:
         gc.enable()
+    if role.placement.gpus_per_replica == 0:
+        _end_without_shutdown(engine)
+    return engine
+
+
+def _end_without_shutdown(engine: "LLMEngine") -> None:
+    """Leave the memory of an engine in this process to the process's end.
+
+    vLLM frees it at the interpreter's exit by walking all objects three times: 2.6 s of a core, which the other engines could use. On
+    GPUs it stays so, as communicators that are not destroyed complain. An engine in another process has to be told to end.
+    """
+    from vllm.v1.engine.core_client import InprocClient
+
+    if isinstance(engine.engine_core, InprocClient):
+        engine.engine_core._finalizer.atexit = False
 
 
 @contextmanager
