@@ -82,18 +82,20 @@ def generate(
         direct=config.wants_direct,
     )
     prefilled = run.generation_state / "prefilled.parquet"
+    reuses = bool(config.generation.reuse) or prefilled.exists()
     flow = Dataflow(
         work_list=run.work_list,
         output=run.records,
         state=run.generation_state,
-        prefilled=prefilled if config.generation.reuse else None,
+        prefilled=prefilled if reuses else None,
         batch_size=config.generation.batch_size,
         rows_per_file=config.generation.rows_per_block,
     )
     reused: Reused = {}
-    if config.generation.reuse and read_manifest(run.records) is None:
+    if reuses and read_manifest(run.records) is None:
         sources = [Path(source) for source in config.generation.reuse]
-        reused = prefill(run.work_list, sources, plan.fingerprints, prefilled, refines_by_grade=plan.refine_attempts > 1)
+        graded = plan.refine_attempts > 1
+        reused = prefill(run.work_list, sources, plan.fingerprints, prefilled, flow.finished_ids(), refines_by_grade=graded)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
     manifest = _produce(plan, flow, on_progress, reused, limit)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])

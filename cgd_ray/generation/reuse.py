@@ -2,11 +2,12 @@
 
 A fingerprint covers all settings behind a column, those of the columns before it too, so a new critique prompt keeps the attempts, and a
 new student keeps nothing. Settings are not texts: two runs with the same ones may have sampled different attempts, so a critique is taken
-only with the very attempt that it is about. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled)`.
+only with the very attempt that it is about. How to use: `reused = prefill(work_list, sources, fingerprints, prefilled, finished)`.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,27 +35,43 @@ Reused = dict[Stage, dict[str, int]]
 
 
 def prefill(
-    work_list: Path, sources: Sequence[Path], fingerprints: Mapping[Stage, str], prefilled: Path, refines_by_grade: bool = False
+    work_list: Path,
+    sources: Sequence[Path],
+    fingerprints: Mapping[Stage, str],
+    prefilled: Path,
+    finished: "pa.Array[Any]",
+    refines_by_grade: bool = False,
 ) -> Reused:
     """Write the work list with every column found in the sources; returns what was found.
 
-    `refines_by_grade` where the reference answer decides whether a refinement is asked for again, so that it must be the same too.
+    `finished` are ids of rows that a former try of this run has written. They keep what it had found for them, which is all that
+    tells their reused columns from those that it made, whatever the sources are now. `refines_by_grade` where the reference answer
+    decides whether a refinement is asked for again, so that it must be the same too.
 
     A row counts as the same when its id is, and what the stage reads of it. Raises ValueError for a source that is no generation of this
     version.
     """
-    work = pq.read_table(work_list)
-    reused: Reused = {}
+    everything = pq.read_table(work_list)
+    before = pq.read_table(prefilled) if prefilled.exists() else everything
+    work = everything.filter(pc.invert(pc.is_in(everything[ID_COLUMN], value_set=finished)))
     for stage, fingerprint in fingerprints.items():
         reads = (*MADE_FROM[stage], "reference_answer") if stage == "refinement" and refines_by_grade else MADE_FROM[stage]
         known = _known(work, [_made_alike(source, stage, fingerprint, reads) for source in sources], stage, reads)
         if known.num_rows:
             work = work.join(known, ID_COLUMN, join_type="left outer")
-        reused[stage] = {"rows": known.num_rows, **{kind: pc.sum(known[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
+    kept = before.filter(pc.is_in(before[ID_COLUMN], value_set=finished))
+    found = pa.concat_tables([kept, work], promote_options="default")
+    found = found.select([field.name for field in RECORD_SCHEMA if field.name in found.column_names])
     with atomic_write(prefilled) as temporary:
-        found = work.select([field.name for field in RECORD_SCHEMA if field.name in work.column_names])
         pq.write_table(found, temporary, row_group_size=ROWS_PER_GROUP)
-    return reused
+    return {stage: _counts(found, stage) for stage in fingerprints}
+
+
+def _counts(found: pa.Table, stage: Stage) -> dict[str, int]:
+    if stage not in found.column_names:
+        return dict.fromkeys(("rows", *TOKEN_KINDS), 0)
+    rows = found.num_rows - found[stage].null_count
+    return {"rows": rows, **{kind: pc.sum(found[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
 
 
 def _made_alike(source: Path, stage: Stage, fingerprint: str, reads: Sequence[str]) -> pa.Table:
@@ -65,7 +82,8 @@ def _made_alike(source: Path, stage: Stage, fingerprint: str, reads: Sequence[st
 
 def _known(work: pa.Table, alike: Sequence[pa.Table], stage: Stage, reads: Sequence[str]) -> pa.Table:
     """The stage's columns for each row of the work list that a source has, by id; the first source's where several have it."""
-    found, keys = pa.concat_tables(alike), [ID_COLUMN, *reads]
+    nothing = RECORD_SCHEMA.empty_table().select([ID_COLUMN, *reads, *columns_of(stage)])
+    found, keys = pa.concat_tables([nothing, *alike]), [ID_COLUMN, *reads]
     if not set(keys) <= set(work.column_names):  # what it reads is to be made first
         return found.slice(0, 0).select([ID_COLUMN, *columns_of(stage)])
     numbered = found.append_column(ROW, pa.array(range(found.num_rows), pa.int64()))

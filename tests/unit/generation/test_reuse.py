@@ -1,5 +1,6 @@
 """Columns are taken from other runs exactly when the row and the fingerprint are the same."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def finished(directory: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def run(
-    tmp_path: Path, work: list[dict[str, Any]], *sources: Path, refines_by_grade: bool = False
+    tmp_path: Path, work: list[dict[str, Any]], *sources: Path, finished_rows: Sequence[dict[str, Any]] = (), refines_by_grade: bool = False
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     pq.write_table(pa.Table.from_pylist(work, schema=WORK_SCHEMA), tmp_path / "work.parquet")
-    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet", refines_by_grade)
+    ids = pa.array([done["record_id"] for done in finished_rows], pa.string())
+    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet", ids, refines_by_grade)
     return {stage: counts["rows"] for stage, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
         "record_id"
     ).to_pylist()
@@ -113,3 +115,24 @@ def test_a_refinement_that_was_repeated_by_its_grade_is_taken_with_the_same_refe
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no records"):
         run(tmp_path, [row(1)], tmp_path / "nowhere")
+
+
+def test_finished_rows_keep_what_was_found_when_they_were_made(tmp_path: Path) -> None:
+    numbers = range(4)
+    critiqued: dict[Stage, str] = {"attempt": "a1", "critique": "c1", "refinement": "r0"}
+    attempts = finished(tmp_path / "attempts", [made(n, {"attempt": "a1", "critique": "c0"}, attempt_tokens=10) for n in numbers])
+    critiques = finished(tmp_path / "critiques", [made(n, critiqued, attempt_tokens=7, critique_tokens=5) for n in numbers])
+    work = [row(n) for n in numbers]
+    assert run(tmp_path, work, attempts)[0] == {"attempt": 4, "critique": 0, "refinement": 0}
+    counts, rows = run(tmp_path, work, critiques, finished_rows=work[:1])
+    assert counts == {"attempt": 4, "critique": 3, "refinement": 0}
+    assert sum(filled["attempt_tokens"] for filled in rows) == 10 + 3 * 7
+    counts, rows = run(tmp_path, work, finished_rows=work[:3])
+    assert counts == {"attempt": 3, "critique": 2, "refinement": 0}
+    assert len(rows) == 4
+
+
+def test_rows_finished_before_there_were_sources_were_all_made(tmp_path: Path) -> None:
+    work = [row(1), row(2)]
+    counts, _ = run(tmp_path, work, finished(tmp_path / "old", [made(1, NOW), made(2, NOW)]), finished_rows=work[:1])
+    assert counts == {"attempt": 1, "critique": 1, "refinement": 1}
