@@ -53,7 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
 PLACES = {
     # its cache holds the conversations of so many: a refinement finds its critique there
     "large": {"student_places": 64, "teacher_places": 48},
-    # a step costs the same whatever its size
+    # a small model's step costs little more for many requests than for few
     "tiny": {"student_places": 256, "teacher_places": 384},
     "lognormal": {"student_places": 256, "teacher_places": 384},
 }
