@@ -177,8 +177,9 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
 def _end_without_shutdown(engine: "LLMEngine") -> None:
     """Leave the memory of an engine in this process to the process's end.
 
-    vLLM frees it at the interpreter's exit by walking all objects three times: 2.6 s of a core, which the other engines could use. On
-    GPUs it stays so, as communicators that are not destroyed complain. An engine in another process has to be told to end.
+    vLLM frees it at the interpreter's exit by collecting garbage among all objects, again and again: 2.6 s of a core, which the other
+    engines could use. On GPUs it stays so, where torch warns of process groups that are left. An engine in another process has to be told
+    to end.
     """
     from vllm.v1.engine.core_client import InprocClient
 
