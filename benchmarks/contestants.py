@@ -30,13 +30,13 @@ from benchmarks.workload import (
     work_list,
 )
 from cgd_ray.config import Config, RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Engine, Generation
+from cgd_ray.data.prompts import Message, Prompts
+from cgd_ray.data.records import STAGES, Stage
+from cgd_ray.data.rundir import RunDir, manifest_parts
+from cgd_ray.engines.engine import Engine, Generation
+from cgd_ray.engines.vllm_engine import VllmEngine, engine_arguments, set_environment
 from cgd_ray.generation.stages import turn_seed
-from cgd_ray.generation.vllm_engine import VllmEngine, engine_arguments, set_environment
 from cgd_ray.problems.work_list import write_work_list
-from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import STAGES, Stage
-from cgd_ray.rundir import RunDir, manifest_parts
 
 Row = dict[str, Any]
 ROWS_IN_FLIGHT = 128
@@ -78,7 +78,7 @@ def bare(job: Job) -> Outcome:
 def _three_passes(job: Job, engines: dict[str, Any], rows: list[Row]) -> list[Row]:
     from vllm import SamplingParams
 
-    from cgd_ray.chat import Chat
+    from cgd_ray.data.chat import Chat
 
     prompts = tinymath_prompts()
     for stage in STAGES:
@@ -134,7 +134,7 @@ class MeasuredEngines:
 
 def pipeline(job: Job) -> Outcome:
     """`cgd_ray.generation.pipeline.generate` under a Ray of its own, as the command line runs it."""
-    from cgd_ray.cluster import connected
+    from cgd_ray.cluster.connection import connected
     from cgd_ray.generation.pipeline import generate
 
     layout, run = job.layout, RunDir(job.directory)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation
-from cgd_ray.prompts import Message
+from cgd_ray.data.prompts import Message
+from cgd_ray.engines.engine import Generation
 
 INSTANT = Generation(
     text="7 x 6 = 42, so the answer is \\boxed{42}.\nConclusion: right",

@@ -24,10 +24,10 @@ import psutil
 from benchmarks.figures import write_figures
 from benchmarks.generation import large_model
 from benchmarks.workload import TINYMATH, engine_sampling, tinymath_prompts
-from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.vllm_engine import VllmEngine, engine_arguments, set_environment
-from cgd_ray.prompts import Message
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message
+from cgd_ray.engines.vllm_engine import VllmEngine, engine_arguments, set_environment
 
 Answer = Callable[[Sequence[Message]], Awaitable[int]]
 """One request; gives the number of its tokens."""

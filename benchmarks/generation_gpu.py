@@ -30,14 +30,14 @@ import pyarrow.parquet as pq
 from benchmarks.figures import write_figures
 from benchmarks.training_gpu import SHAPES
 from benchmarks.workload import Outcome, WarmUp, engine_sampling, sampling_arguments
-from cgd_ray.chat import Chat
 from cgd_ray.config import ClusterConfig, RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Engine, Generation
-from cgd_ray.generation.vllm_engine import VllmEngine, engine_arguments, set_environment
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.records import PROBLEM_SCHEMA
+from cgd_ray.data.rundir import manifest_parts
+from cgd_ray.engines.engine import Engine, Generation
+from cgd_ray.engines.vllm_engine import VllmEngine, engine_arguments, set_environment
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.prompts import Prompts
-from cgd_ray.records import PROBLEM_SCHEMA
-from cgd_ray.rundir import manifest_parts
 from tests.builders import tiny_config
 
 RESULT = "RESULT "
@@ -150,7 +150,7 @@ class _MeasuredEngines:
 
 def pipeline(load: Load) -> Outcome:
     """`run_attempts` under a Ray of its own."""
-    from cgd_ray.cluster import connected
+    from cgd_ray.cluster.connection import connected
     from cgd_ray.generation.pipeline import run_attempts
 
     root, warm_up = Path(load.directory), WarmUp(load.directory, WARM_UP)

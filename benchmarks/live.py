@@ -21,17 +21,17 @@ import pyarrow.parquet as pq
 
 from benchmarks.engines import SlowEngines
 from benchmarks.pipeline_overhead import write_work_list
-from cgd_ray.chat import Chat
 from cgd_ray.config import Config
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.rundir import RunDir, read_manifest
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.generation.selection import select_records
-from cgd_ray.live import run_live
-from cgd_ray.prompts import Prompts
-from cgd_ray.rundir import RunDir, read_manifest
+from cgd_ray.runs.live import run_live
+from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
-from cgd_ray.training.examples import make_examples
-from cgd_ray.training.metrics import read_metrics
-from cgd_ray.training.packing import pack
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.writing import make_examples
+from cgd_ray.training.observe.metrics import read_metrics
 
 NUM_CPUS = 2
 STUDENT = Path("examples/tinymath/models/student").absolute()

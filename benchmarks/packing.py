@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import write_figures
-from cgd_ray.chat import Chat
 from cgd_ray.config import TrainingConfig
-from cgd_ray.prompts import load_prompts
-from cgd_ray.records import SELECTED_SCHEMA, make_record_id
-from cgd_ray.rundir import write_manifest
-from cgd_ray.training.arms import ARMS
-from cgd_ray.training.examples import EXAMPLE_SCHEMA, make_examples
-from cgd_ray.training.packing import pack
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import load_prompts
+from cgd_ray.data.records import SELECTED_SCHEMA, make_record_id
+from cgd_ray.data.rundir import write_manifest
+from cgd_ray.training.examples.arms import ARMS
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.writing import EXAMPLE_SCHEMA, make_examples
 from examples.tinymath.mistakes import varied_solver, write_critique
 from examples.tinymath.problems import make_problem
 

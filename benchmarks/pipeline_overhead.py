@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.engines import InstantEngine
-from cgd_ray.cluster import connected
+from cgd_ray.cluster.connection import connected
 from cgd_ray.config import ClusterConfig, Config
+from cgd_ray.data.records import WORK_SCHEMA, make_record_id
+from cgd_ray.data.rundir import RunDir, atomic_write
 from cgd_ray.generation.progress import ROWS
-from cgd_ray.records import WORK_SCHEMA, make_record_id
-from cgd_ray.rundir import RunDir, atomic_write
 
 NUM_CPUS = 2
 SAMPLE_INTERVAL_S = 0.1

@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.workload import TINYMATH, tinymath_prompts
 from cgd_ray.config import RoleConfig
-from cgd_ray.generation.engine import vllm_engine
+from cgd_ray.data.records import PROBLEM_SCHEMA, Stage
+from cgd_ray.engines.engine import vllm_engine
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec
 from cgd_ray.problems.work_list import make_work_list
-from cgd_ray.records import PROBLEM_SCHEMA, Stage
 
 VARIANTS: dict[str, dict[str, Any]] = {"on": {}, "off": {"enable_prefix_caching": False}, "on, blocks of 128": {"block_size": 128}}
-"""Name -> engine arguments of the teacher; no block_size: what cgd_ray/generation/vllm_engine.py sets."""
+"""Name -> engine arguments of the teacher; no block_size: what cgd_ray/engines/vllm_engine.py sets."""
 PLACES = 32
 CACHE_BYTES = 512 * 2**20
 

@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 from benchmarks.engines import SlowEngines
 from benchmarks.pipeline_overhead import write_work_list
 from cgd_ray.config import Config
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.records import STAGES, Stage
+from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.dataflow import Dataflow
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec, turn_seed
-from cgd_ray.prompts import Prompts
-from cgd_ray.records import STAGES, Stage
-from cgd_ray.rundir import RunDir, manifest_parts
 
 NUM_CPUS = 2
 

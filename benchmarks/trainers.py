@@ -21,8 +21,8 @@ import torch.distributed as dist
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.loop import build_rank, train_step
-from cgd_ray.training.throughput import peak_memory_gib
-from cgd_ray.training.zero import DTYPES, use_accelerator
+from cgd_ray.training.model.zero import DTYPES, use_accelerator
+from cgd_ray.training.observe.throughput import peak_memory_gib
 
 WARM_UP_STEPS = 2  # allocators, oneDNN's primitives
 

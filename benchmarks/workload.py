@@ -17,10 +17,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
+from cgd_ray.data.prompts import Prompts, load_prompts
+from cgd_ray.data.records import PROBLEM_SCHEMA, STAGES, Stage
 from cgd_ray.generation.stages import turn_seed
 from cgd_ray.problems.work_list import make_work_list
-from cgd_ray.prompts import Prompts, load_prompts
-from cgd_ray.records import PROBLEM_SCHEMA, STAGES, Stage
 
 TINYMATH = Path("examples/tinymath").absolute()
 CONTEXT_LENGTH = 1024

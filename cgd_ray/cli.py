@@ -55,9 +55,9 @@ def _run(parsed: argparse.Namespace) -> int:
         return _complain(error, EXIT_REFUSED)
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}; choose another file", EXIT_REFUSED)
-    from cgd_ray.faults import RefusedError, StageFailedError
-    from cgd_ray.run import execute
-    from cgd_ray.stopping import StoppedError
+    from cgd_ray.process.faults import RefusedError, StageFailedError
+    from cgd_ray.process.stopping import StoppedError
+    from cgd_ray.runs.run import execute
 
     try:
         execute(parsed.command, config)
@@ -77,14 +77,14 @@ def _config(config: "Config", parsed: argparse.Namespace) -> None:
 
 
 def _inspect(config: "Config", parsed: argparse.Namespace) -> None:
-    from cgd_ray.inspection import inspect
+    from cgd_ray.reporting.inspection import inspect
 
     inspect(config, parsed.count, parsed.html)
 
 
 def _export_data(config: "Config", parsed: argparse.Namespace) -> None:
-    from cgd_ray.training.exporters import export_examples
-    from cgd_ray.training.preparation import prepare
+    from cgd_ray.training.examples.data_export import export_examples
+    from cgd_ray.training.examples.preparation import prepare
 
     written = export_examples(prepare(config), parsed.format, parsed.output)
     sys.stdout.write(f"{parsed.output}: {written:,} examples\n")

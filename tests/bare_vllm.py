@@ -8,7 +8,7 @@ from collections.abc import Sequence
 SCRIPT = """
 import gc, json, sys
 gc.disable()  # it would walk a million imported objects again and again
-from cgd_ray.generation.vllm_engine import set_environment
+from cgd_ray.engines.vllm_engine import set_environment
 set_environment(on_cpu=True)
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":

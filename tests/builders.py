@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from cgd_ray.chat import Example
 from cgd_ray.config import TrainingConfig
-from cgd_ray.prompts import Message
-from cgd_ray.records import SELECTED_SCHEMA, make_record_id
-from cgd_ray.rundir import write_manifest
-from cgd_ray.training.arms import ArmExample
-from cgd_ray.training.examples import write_examples
-from cgd_ray.training.packing import pack
-from cgd_ray.training.preparation import Prepared
+from cgd_ray.data.chat import Example
+from cgd_ray.data.prompts import Message
+from cgd_ray.data.records import SELECTED_SCHEMA, make_record_id
+from cgd_ray.data.rundir import write_manifest
+from cgd_ray.training.examples.arms import ArmExample
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.preparation import Prepared
+from cgd_ray.training.examples.writing import write_examples
 
 PADDING, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHATML = (

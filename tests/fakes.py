@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import Generation, RequestError, encode_prompt, token_budget
-from cgd_ray.prompts import Message
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message
+from cgd_ray.engines.engine import Generation, RequestError, encode_prompt, token_budget
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Questions that have broken pipelines, by what is wrong with them; every one is valid Unicode, so that Parquet can hold it."""
 
-from cgd_ray.chat import Chat
-from cgd_ray.prompts import Prompts
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
 
 
 def question_of(num_tokens: int, chat: Chat, number: int) -> str:

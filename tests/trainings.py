@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.batches import Plan
-from cgd_ray.training.checkpoint_export import checkpoint_weights
-from cgd_ray.training.checkpoints import directory_of
+from cgd_ray.training.checkpoints.checkpoint_export import checkpoint_weights
+from cgd_ray.training.checkpoints.store import directory_of
+from cgd_ray.training.feed.batches import Plan
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import read_metrics
+from cgd_ray.training.observe.metrics import read_metrics
 from tests.builders import packed_examples, random_examples, tiny_model
 
 CONTEXT_LENGTH = 128

@@ -117,7 +117,7 @@ class Config(Settings):
     records: str | None = None
     """Directory with the records of another run (RUN_DIR/records): what is there of them is trained on, and nothing is generated."""
     prompts: str | None = None
-    """YAML file that overrides any wording of cgd_ray/prompts.py; null keeps the defaults."""
+    """YAML file that overrides any wording of cgd_ray/data/prompts.py; null keeps the defaults."""
     generation: GenerationConfig = GenerationConfig()
     """The generation pipeline."""
     selection: SelectionConfig = SelectionConfig()

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, RoleConfig
+from cgd_ray.data.prompts import Prompts, load_prompts
+from cgd_ray.data.rundir import RunDir, atomic_write, manifest_parts, read_manifest, write_json, write_manifest
 from cgd_ray.evaluation.metrics import mean_pass_at_k, wilson_interval
 from cgd_ray.generation.pipeline import run_attempts
 from cgd_ray.generation.progress import ProgressFn
-from cgd_ray.grading import Grader, is_boxed
-from cgd_ray.prompts import Prompts, load_prompts
-from cgd_ray.rundir import RunDir, atomic_write, manifest_parts, read_manifest, write_json, write_manifest
+from cgd_ray.selection.grading import Grader, is_boxed
 
 
 def evaluate(

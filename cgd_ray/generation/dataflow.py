@@ -24,12 +24,12 @@ from ray.data.checkpoint import CheckpointConfig, CheckpointManager
 from ray.data.context import AutoscalingConfig
 
 from cgd_ray.config import PlacementConfig
-from cgd_ray.generation.finished import IDS, PENDING_SUFFIX, committed, parts_of
+from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
+from cgd_ray.data.reasons import ReasonCounts
+from cgd_ray.data.records import Stage
+from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.flow_control import keep_small
-from cgd_ray.generation.groups import EngineGroups
-from cgd_ray.generation.reasons import ReasonCounts
 from cgd_ray.generation.stages import EngineStage, StageSpec
-from cgd_ray.records import Stage
 
 ID_COLUMN = "record_id"
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cgd_ray.rundir import atomic_write
+from cgd_ray.data.rundir import atomic_write
 
 GRACE_S = 15.0  # after SIGTERM; stopping.LONGEST_S leaves some time to write what is finished
 POLL_INTERVAL_S = 0.5

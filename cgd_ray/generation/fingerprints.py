@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.adapters import adapter_identity
 from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig
-from cgd_ray.prompts import Prompts, load_prompts
-from cgd_ray.records import Stage, short_hash
+from cgd_ray.data.prompts import Prompts, load_prompts
+from cgd_ray.data.records import Stage, short_hash
+from cgd_ray.engines.adapters import adapter_identity
 
 IDENTITY_FILES = (
     "config.json",

@@ -21,19 +21,19 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, GenerationConfig, RoleConfig
+from cgd_ray.data.durable import BEGUN
+from cgd_ray.data.prompts import Prompts, load_prompts
+from cgd_ray.data.reasons import FailureLimit, ReasonCounts
+from cgd_ray.data.records import RECORDS_VERSION, Stage, short_hash
+from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.engines.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.draining import end_run
-from cgd_ray.generation.engine import EngineFactory, RealEngines, vllm_engine
 from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
-from cgd_ray.generation.finished import BEGUN
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, ActorReport, ProgressFn, failed_before, watched
-from cgd_ray.generation.reasons import FailureLimit, ReasonCounts
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
-from cgd_ray.prompts import Prompts, load_prompts
-from cgd_ray.records import RECORDS_VERSION, Stage, short_hash
-from cgd_ray.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
-from cgd_ray.stopping import StoppedError, draining_on_sigterm
+from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
 
 STOP_FLAG = "stop"
 

@@ -16,9 +16,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cgd_ray.generation.engine import Generation
-from cgd_ray.generation.reasons import MOST_KINDS, ReasonCounts, kind_of
-from cgd_ray.rundir import read_json, write_json
+from cgd_ray.data.reasons import MOST_KINDS, ReasonCounts, kind_of
+from cgd_ray.data.rundir import read_json, write_json
+from cgd_ray.engines.engine import Generation
 
 ProgressFn = Callable[[dict[str, int]], None]
 REPORT_INTERVAL_S = 0.5

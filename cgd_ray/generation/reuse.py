@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from cgd_ray.generation.finished import durable_records
+from cgd_ray.data.durable import durable_records
+from cgd_ray.data.records import RECORD_SCHEMA, Stage, columns_of
+from cgd_ray.data.rundir import atomic_write
 from cgd_ray.problems.work_list import ROWS_PER_GROUP
-from cgd_ray.records import RECORD_SCHEMA, Stage, columns_of
-from cgd_ray.rundir import atomic_write
 
 ID_COLUMN = "record_id"
 MADE_FROM: dict[Stage, tuple[str, ...]] = {

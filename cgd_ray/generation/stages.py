@@ -20,17 +20,17 @@ from typing import Any
 import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
+from cgd_ray.data.prompts import Message, Prompts
+from cgd_ray.data.records import RECORD_SCHEMA, STAGES, STAGES_OF_ROLE, Stage, columns_of, short_hash, unusable
+from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunEndedError
+from cgd_ray.engines.fitting import fitting_attempt
+from cgd_ray.engines.groups import check_group
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
-from cgd_ray.generation.engine import EngineFactory, Generation, RequestError, RunEndedError
-from cgd_ray.generation.fitting import fitting_attempt
-from cgd_ray.generation.groups import check_group
-from cgd_ray.generation.in_flight import MOST_DEATHS, of_this_actor
 from cgd_ray.generation.places import Places
 from cgd_ray.generation.progress import COUNTS, Meter
-from cgd_ray.generation.verdicts import parse_verdict
-from cgd_ray.grading import Grader
-from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, STAGES, STAGES_OF_ROLE, Stage, columns_of, short_hash, unusable
+from cgd_ray.generation.suspects import MOST_DEATHS, of_this_actor
+from cgd_ray.selection.grading import Grader
+from cgd_ray.selection.verdicts import parse_verdict
 
 Row = dict[str, Any]
 MAX_QUOTED = 300  # characters of an unexpected exception

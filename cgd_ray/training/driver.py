@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.stopping import StoppedError, draining_on_sigterm
-from cgd_ray.training.answering import Answer, OnAnswers, answering
-from cgd_ray.training.answers import read_answers
-from cgd_ray.training.checkpoints import best, fingerprint, prune
+from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
+from cgd_ray.training.checkpoints.store import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import MetricsTail, read_metrics
-from cgd_ray.training.report import report_of
+from cgd_ray.training.measuring import Answer, OnAnswers, answering
+from cgd_ray.training.observe.measurements import read_answers
+from cgd_ray.training.observe.metrics import MetricsTail, read_metrics
+from cgd_ray.training.observe.totals import report_of
 
 POLL_INTERVAL_S = 0.5
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
@@ -138,7 +138,7 @@ def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
     """In a task of its own: the model is held whole in host memory, and not in the driver's."""
     import ray
 
-    from cgd_ray.training.checkpoint_export import export_checkpoint
+    from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
 
     name = fingerprint(training, job.model, Path(job.packed), job.adapter)
     chosen = best(Path(job.checkpoints), name, "pass@1", read_answers(job.answers_file))

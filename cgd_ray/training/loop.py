@@ -16,24 +16,24 @@ import torch
 import torch.distributed as dist
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.records import short_hash
-from cgd_ray.rundir import write_json
-from cgd_ray.training import checkpoints
-from cgd_ray.training.batches import PackedRows, Plan
-from cgd_ray.training.checkpoint_export import export_checkpoint
-from cgd_ray.training.export import export
-from cgd_ray.training.host_memory import let_go_of_used_memory
+from cgd_ray.data.records import short_hash
+from cgd_ray.data.rundir import write_json
+from cgd_ray.training.checkpoints import store as checkpoints
+from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
+from cgd_ray.training.checkpoints.export import export
+from cgd_ray.training.checkpoints.model_card import model_card
+from cgd_ray.training.checkpoints.writer import Saver
+from cgd_ray.training.feed.batches import PackedRows, Plan
+from cgd_ray.training.feed.stream import StreamPlan, StreamRows
+from cgd_ray.training.held_out_loss import Validation
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import MetricsLog, read_metrics
-from cgd_ray.training.model_card import model_card
+from cgd_ray.training.model.host_memory import let_go_of_used_memory
+from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
 from cgd_ray.training.notices import Notice, Notices
-from cgd_ray.training.saving import Saver
-from cgd_ray.training.stream import StreamPlan, StreamRows
-from cgd_ray.training.throughput import model_flops, peak_flops, peak_memory_gib
-from cgd_ray.training.timing import StepTimer
-from cgd_ray.training.trackers import start_trackers
-from cgd_ray.training.validation import Validation
-from cgd_ray.training.zero import ZeroEngine, use_accelerator
+from cgd_ray.training.observe.metrics import MetricsLog, read_metrics
+from cgd_ray.training.observe.throughput import model_flops, peak_flops, peak_memory_gib
+from cgd_ray.training.observe.timing import StepTimer
+from cgd_ray.training.observe.trackers import start_trackers
 
 logger = logging.getLogger(__name__)
 

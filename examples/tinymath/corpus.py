@@ -10,8 +10,8 @@ import random
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from cgd_ray.chat import Chat, Example
-from cgd_ray.prompts import Prompts
+from cgd_ray.data.chat import Chat, Example
+from cgd_ray.data.prompts import Prompts
 from examples.tinymath.mistakes import STUDENT, varied_solver, write_critique
 from examples.tinymath.problems import make_split
 

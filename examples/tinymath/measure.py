@@ -14,8 +14,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cgd_ray.chat import Chat
-from cgd_ray.prompts import Message, Prompts, load_prompts
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message, Prompts, load_prompts
 from examples.tinymath.mistakes import varied_solver, write_critique
 from examples.tinymath.problems import Problem, committed_splits
 

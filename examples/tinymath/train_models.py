@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgd_ray.chat import Chat, Example
-from cgd_ray.cluster import connected
+from cgd_ray.cluster.connection import connected
 from cgd_ray.config import ClusterConfig, TrainingConfig
-from cgd_ray.console import Screen
-from cgd_ray.prompts import load_prompts
-from cgd_ray.records import short_hash
+from cgd_ray.data.chat import Chat, Example
+from cgd_ray.data.prompts import load_prompts
+from cgd_ray.data.records import short_hash
+from cgd_ray.process.console import Screen
 from cgd_ray.training.driver import train
-from cgd_ray.training.examples import write_examples
-from cgd_ray.training.packing import pack
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.writing import write_examples
 from examples.tinymath.corpus import student_examples, take_tokens, teacher_examples, tokenizer_texts
 from examples.tinymath.problems import committed_splits
 from examples.tinymath.tokenizer import VOCABULARY_SIZE, save_tokenizer, train_tokenizer

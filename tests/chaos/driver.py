@@ -14,10 +14,10 @@ import ray
 from ray import cloudpickle
 
 from cgd_ray.config import Config
+from cgd_ray.data.records import PROBLEM_SCHEMA
+from cgd_ray.data.rundir import RunDir
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA
-from cgd_ray.rundir import RunDir
 from tests.chaos import dying
 from tests.fakes import FakeEngines
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import ray
 
 from cgd_ray.config import Config
-from cgd_ray.live import run_live
+from cgd_ray.data.records import PROBLEM_SCHEMA
+from cgd_ray.data.rundir import RunDir, write_json
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA
-from cgd_ray.rundir import RunDir, write_json
-from cgd_ray.stopping import EXIT_STOPPED, StoppedError, stopped_by_sigterm
-from cgd_ray.training.checkpoints import directory_of
+from cgd_ray.process.stopping import EXIT_STOPPED, StoppedError, stopped_by_sigterm
+from cgd_ray.runs.live import run_live
+from cgd_ray.training.checkpoints.store import directory_of
 from tests.fakes import FakeEngines
 
 NUM_EARLY, NUM_LATE = 64, 32

@@ -19,18 +19,18 @@ import torch
 import yaml
 
 from cgd_ray.config import SelectionConfig
-from cgd_ray.faults import StageFailedError, failing
+from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
+from cgd_ray.data.rundir import RunDir, manifest_parts, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.engines.spending import Ledger, Purchase, spent
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.generation.selection import select_records
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
-from cgd_ray.rundir import RunDir, manifest_parts, read_json, read_manifest, write_json, write_manifest
-from cgd_ray.spending import Ledger, Purchase, spent
-from cgd_ray.training.checkpoints import newest
-from cgd_ray.training.examples import write_examples
-from cgd_ray.training.packing import pack
-from cgd_ray.training.saving import Saver
-from cgd_ray.training.shards import Shards, key
+from cgd_ray.process.faults import StageFailedError, failing
+from cgd_ray.selection.selection import select_records
+from cgd_ray.training.checkpoints.shards import Shards, key
+from cgd_ray.training.checkpoints.store import newest
+from cgd_ray.training.checkpoints.writer import Saver
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.writing import write_examples
 from tests.builders import random_examples, tiny_model, tiny_records
 from tests.chaos.driver import make_config
 from tests.fakes import FakeEngines

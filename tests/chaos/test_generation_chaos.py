@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.generation import finished
+from cgd_ray.data import durable
+from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS
 from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
-from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
 from tests.chaos.driver import JOURNAL, make_config
 from tests.fakes import answers_made
 from tests.processes import begun
@@ -59,7 +59,7 @@ def wait_for_parts(run: RunDir, count: int, driver: "subprocess.Popen[bytes]") -
 
 
 def committed(run: RunDir) -> list[Path]:
-    return finished.committed(run.generation_state / finished.IDS)
+    return durable.committed(run.generation_state / durable.IDS)
 
 
 def read_records(run: RunDir) -> pa.Table:

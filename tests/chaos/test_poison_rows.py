@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import Config, SelectionConfig, SourceConfig
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.records import WORK_SCHEMA, make_record_id
+from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.generation.selection import select_records
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import WORK_SCHEMA, make_record_id
-from cgd_ray.rundir import RunDir, manifest_parts
+from cgd_ray.selection.selection import select_records
 from tests.fakes import FakeEngines
 from tests.poison import odd_questions, over_long_questions, question_of
 

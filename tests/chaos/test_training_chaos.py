@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import read_metrics
+from cgd_ray.training.observe.metrics import read_metrics
 from tests.distributed import run_ranks
 from tests.trainings import Trainings, train_all
 

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM
 
-from cgd_ray.adapters import merge, read_adapter
-from cgd_ray.chat import Chat
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.rundir import RunDir, manifest_parts
+from cgd_ray.engines.adapters import merge, read_adapter
 from cgd_ray.generation.pipeline import run_attempts
-from cgd_ray.prompts import Prompts
-from cgd_ray.rundir import RunDir, manifest_parts
 from tests.builders import tiny_adapter
 from tests.integration.test_generation import STUDENT, write_problems
 

@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import Config, RoleConfig
-from cgd_ray.generation.engine import RealEngines
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, WORK_SCHEMA
+from cgd_ray.data.rundir import RunDir, manifest_parts
+from cgd_ray.engines.engine import RealEngines
+from cgd_ray.engines.spending import spent
+from cgd_ray.engines.vllm_engine import CPU_ENVIRONMENT, ENGINE_ENVIRONMENT
 from cgd_ray.generation.stages import CritiqueRefineStage, StageSpec
-from cgd_ray.generation.vllm_engine import CPU_ENVIRONMENT, ENGINE_ENVIRONMENT
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.prompts import Prompts
-from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA, WORK_SCHEMA
-from cgd_ray.rundir import RunDir, manifest_parts
-from cgd_ray.spending import spent
 from tests.bare_vllm import bare_vllm
 from tests.misbehaving_api import FAULTS, TOKENS, MisbehavingApi, seeded_plan
 from tests.processes import free_port, stop
@@ -75,9 +75,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import ray
 from cgd_ray.config import Config
-from cgd_ray.generation.engine import Generation, RealEngines
+from cgd_ray.engines.engine import Generation, RealEngines
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.rundir import RunDir
+from cgd_ray.data.rundir import RunDir
 
 class Student:
     chat = None

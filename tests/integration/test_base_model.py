@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
-from cgd_ray.generation.engine import vllm_engine
-from cgd_ray.prompts import Message
+from cgd_ray.data.prompts import Message
+from cgd_ray.engines.engine import vllm_engine
 from tests.builders import CHATML, TURN_END, tiny_model, tiny_tokenizer
 
 

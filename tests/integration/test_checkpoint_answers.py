@@ -13,19 +13,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from cgd_ray.chat import Chat, Example
 from cgd_ray.config import RoleConfig
+from cgd_ray.data.chat import Chat, Example
+from cgd_ray.data.prompts import load_prompts
+from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.evaluation.evaluate import Exam
-from cgd_ray.grading import Grader
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.prompts import load_prompts
-from cgd_ray.records import PROBLEM_SCHEMA
-from cgd_ray.training.answering import answering
-from cgd_ray.training.answers import Answers, read_answers
-from cgd_ray.training.checkpoint_export import export_checkpoint
-from cgd_ray.training.checkpoints import checked, directory_of
+from cgd_ray.selection.grading import Grader
+from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
+from cgd_ray.training.checkpoints.store import checked, directory_of
 from cgd_ray.training.driver import train
 from cgd_ray.training.job import TrainJob
+from cgd_ray.training.measuring import answering
+from cgd_ray.training.observe.measurements import Answers, read_answers
 from tests.builders import packed_examples
 from tests.trainings import make_training
 

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import Config, PlacementConfig
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
+from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE
 from cgd_ray.generation.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.generation.pipeline import generate, run_attempts
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.prompts import Prompts
-from cgd_ray.records import PROBLEM_SCHEMA, RECORD_SCHEMA
-from cgd_ray.rundir import RunDir, manifest_parts, read_manifest
-from cgd_ray.stopping import EXIT_STOPPED
+from cgd_ray.process.stopping import EXIT_STOPPED
 from tests.bare_vllm import bare_vllms
 from tests.fakes import FakeEngines, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
@@ -93,7 +93,7 @@ def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_r
 DRIVER = """
 import sys
 import ray
-from cgd_ray.rundir import RunDir
+from cgd_ray.data.rundir import RunDir
 from cgd_ray.generation.pipeline import generate
 from tests.fakes import FakeEngines
 from tests.integration.test_generation import make_config

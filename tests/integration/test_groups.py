@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.config import Config, RoleConfig
-from cgd_ray.generation.engine import Engine
+from cgd_ray.data.records import PROBLEM_SCHEMA
+from cgd_ray.data.rundir import RunDir
+from cgd_ray.engines.engine import Engine
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA
-from cgd_ray.rundir import RunDir
 from tests.fakes import FakeEngines
 
 

@@ -16,13 +16,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.live import run_live, training_job
+from cgd_ray.data.rundir import RunDir, read_manifest, write_json
 from cgd_ray.reporting.summary import summarise
-from cgd_ray.rundir import RunDir, read_manifest, write_json
-from cgd_ray.training.checkpoints import directory_of
-from cgd_ray.training.dealing import Dealer
+from cgd_ray.runs.live import run_live, training_job
+from cgd_ray.training.checkpoints.store import directory_of
+from cgd_ray.training.feed.step_writer import Dealer
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import read_metrics
+from cgd_ray.training.observe.metrics import read_metrics
 from tests.builders import prepared_examples, random_examples
 from tests.chaos.live_job import HELD_UNTIL_STEP, engines, make_config, prepared
 from tests.distributed import run_ranks

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cgd_ray.data.rundir import RunDir
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.rundir import RunDir
 from tests.fakes import FakeEngines
 from tests.integration.test_generation import make_config, write_problems
 

@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.chat import Chat
 from cgd_ray.cli import main
-from cgd_ray.prompts import load_prompts
-from cgd_ray.records import SELECTED_SCHEMA
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import load_prompts
+from cgd_ray.data.records import SELECTED_SCHEMA
 from tests.bare_vllm import bare_vllm
 from tests.processes import free_port, stop
 

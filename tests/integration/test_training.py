@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
-from cgd_ray.adapters import merge, read_adapter
-from cgd_ray.chat import Chat, Example
 from cgd_ray.config import TrainingConfig
-from cgd_ray.prompts import Prompts
-from cgd_ray.training.batches import PackedRows, Plan
+from cgd_ray.data.chat import Chat, Example
+from cgd_ray.data.prompts import Prompts
+from cgd_ray.engines.adapters import merge, read_adapter
 from cgd_ray.training.driver import TrainingStoppedError, train
-from cgd_ray.training.examples import make_examples
+from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.writing import make_examples
+from cgd_ray.training.feed.batches import PackedRows, Plan
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.metrics import read_metrics
-from cgd_ray.training.packing import pack
+from cgd_ray.training.observe.metrics import read_metrics
 from tests.bare_vllm import bare_vllm
 from tests.builders import VOCABULARY_SIZE, packed_examples, random_examples, tiny_adapter, tiny_model, tiny_records, write_selected
 from tests.distributed import run_ranks

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cgd_ray.rundir import read_manifest
+from cgd_ray.data.rundir import read_manifest
 from tests.distributed import run_ranks
 from tests.trainings import NUM_STEPS, Trainings, train_all, train_interrupted
 

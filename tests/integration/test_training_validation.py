@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from cgd_ray.chat import Example
+from cgd_ray.data.chat import Example
 from tests.builders import packed_examples, random_examples
 from tests.distributed import run_ranks
 from tests.trainings import NUM_STEPS, Trainings, make_training, train_all

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from cgd_ray.cli import main
-from cgd_ray.generation.finished import ALWAYS_THERE
-from cgd_ray.records import RECORD_SCHEMA, RECORDS_VERSION
-from cgd_ray.rundir import write_manifest
+from cgd_ray.data.durable import ALWAYS_THERE
+from cgd_ray.data.records import RECORD_SCHEMA, RECORDS_VERSION
+from cgd_ray.data.rundir import write_manifest
 from tests.builders import tiny_model
 
 ANSWERS = "training.validation={fraction: 0.9, every_steps: 2, answers: {every_steps: 2}}"
@@ -179,7 +179,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job
 
 def test_a_run_directory_of_another_config_is_refused_and_left_as_it_is(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
     from cgd_ray.config import load_config
-    from cgd_ray.rundir import RunDir
+    from cgd_ray.data.rundir import RunDir
 
     run = RunDir(job.run_dir)
     run.check(load_config(job.config))

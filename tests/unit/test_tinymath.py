@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cgd_ray.chat import Chat
-from cgd_ray.prompts import Message, load_prompts
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message, load_prompts
 from examples.tinymath import corpus, measure, mistakes, problems
 from examples.tinymath.kinds import KINDS
 

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cgd_ray.data.durable import PENDING_SUFFIX
+from cgd_ray.data.reasons import FailureLimit
+from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA
 from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow
-from cgd_ray.generation.finished import PENDING_SUFFIX
 from cgd_ray.generation.pipeline import _count
-from cgd_ray.generation.reasons import FailureLimit
 from cgd_ray.problems.work_list import write_work_list
-from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA
 
 
 def make_work(ids: list[str]) -> pa.Table:

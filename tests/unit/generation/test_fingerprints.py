@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import Config, ProblemsConfig, RoleConfig, differing_settings
+from cgd_ray.data.prompts import Prompts
 from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, stage_fingerprints
-from cgd_ray.prompts import Prompts
 
 MODELS = Path("examples/tinymath/models")
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from cgd_ray.data.reasons import MOST_KINDS
 from cgd_ray.generation.progress import FAILED_BECAUSE, Meter
-from cgd_ray.generation.reasons import MOST_KINDS
 
 
 def counted(*reasons: str) -> Counter[str]:

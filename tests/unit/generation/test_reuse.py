@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cgd_ray.data.records import RECORD_SCHEMA, STAGES, WORK_SCHEMA, Stage, make_record_id
+from cgd_ray.data.rundir import write_manifest
 from cgd_ray.generation.reuse import prefill
-from cgd_ray.records import RECORD_SCHEMA, STAGES, WORK_SCHEMA, Stage, make_record_id
-from cgd_ray.rundir import write_manifest
 
 NOW: dict[Stage, str] = {"attempt": "a1", "critique": "c1", "refinement": "r1"}
 

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cgd_ray.chat import Chat
 from cgd_ray.config import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
-from cgd_ray.generation.engine import Generation, RequestError, RunEndedError
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message, Prompts
+from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
+from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
-from cgd_ray.prompts import Message, Prompts
-from cgd_ray.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
 from tests.fakes import FakeEngine, FakeEngines, fake_digest
 
 MODEL = "examples/tinymath/models/student"

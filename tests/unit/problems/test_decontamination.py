@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgd_ray.config import Config, DecontaminationConfig, ProblemsConfig, SourceConfig, load_config, to_yaml
+from cgd_ray.data.rundir import RunDir, write_json
 from cgd_ray.problems.decontamination import COMMON_QUESTIONS, Benchmarks, decontaminate
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import closing_rows, summarise
-from cgd_ray.rundir import RunDir, write_json
 
 FARM = "A farmer has 12 cows and sells $3$ of them each year. How many cows has he after 2 years, if none is born?"
 POINT = r"Convert the point $(0,3)$ in rectangular coordinates to polar coordinates, in the form $(r,\theta)$, where $r > 0$."

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import ProblemsConfig
+from cgd_ray.data.records import PROBLEM_SCHEMA, short_hash
 from cgd_ray.problems.sources import load_problems
-from cgd_ray.records import PROBLEM_SCHEMA, short_hash
 
 ROWS: list[dict[str, Any]] = [
     {"name": "p1", "problem": "What is 1 + 1? 😀\u2028\x85 é", "answer": "2", "solution": "It is 2.\nDone.", "level": 3},

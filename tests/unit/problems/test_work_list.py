@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cgd_ray.data.records import PROBLEM_SCHEMA, WORK_SCHEMA, make_record_id
 from cgd_ray.problems.work_list import check_work_list, make_work_list, write_work_list
-from cgd_ray.records import PROBLEM_SCHEMA, WORK_SCHEMA, make_record_id
 
 
 def make_problems(*ids: str, **columns: str) -> pa.Table:

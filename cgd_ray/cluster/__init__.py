@@ -1,0 +1,1 @@
+"""The cluster: Ray, and whether it can hold what a run needs."""

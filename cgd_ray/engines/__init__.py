@@ -1,0 +1,1 @@
+"""Who answers: what an engine is, vLLM, an API, and what they share."""

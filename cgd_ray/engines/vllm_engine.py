@@ -1,0 +1,215 @@
+"""The one file that imports vLLM: its synchronous engine, in this process, stepped by a thread (engine_thread.py).
+
+Why not the asynchronous engine: its core lives in a second process, which takes 2.7 times as long to start and 1.3 to 1.7 times the
+CPU for a token (benchmarks/front_end.py).
+How to use: `engine = VllmEngine(role); generation = await engine.generate(messages, role.sampling, seed=0)`.
+"""
+
+import gc
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from filelock import FileLock
+
+from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message
+from cgd_ray.engines.adapters import read_adapter
+from cgd_ray.engines.engine import Generation, encode_prompt, token_budget
+from cgd_ray.engines.engine_thread import EngineThread
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+ENGINE_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the core runs in this process
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PLUGINS": "",  # looking for plugins imports packages that are not needed
+}
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several engines share the cores
+    "OMP_NUM_THREADS": "1",
+}
+SHARED_GPU_MEMORY = 0.9
+"""Of a GPU that engines share, what they take together, each its share of it; the rest is for what CUDA and captured graphs hold."""
+MAX_CPU_CACHE_BYTES = 2**30
+CPU_BLOCK_SIZE = 32
+"""Tokens of one block of keys and values, the unit in which prefixes are shared; the least that vLLM's CPU attention knows. With vLLM's
+default of 128 a refinement finds 64 % of what it shares with its critique in the cache instead of 90 % (benchmarks/prefix_cache.py)."""
+
+
+class VllmEngine:
+    """An Engine on vLLM. Raises ValueError when vLLM refuses the role's settings."""
+
+    def __init__(self, role: RoleConfig) -> None:
+        self._role = role
+        self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
+        # some models mark their thinking with special tokens, which else are no part of the text
+        marks = "" if role.thinking is None else role.thinking.start + role.thinking.end
+        self._shown = self.chat.special_ids_in(marks)
+        self._engine = _start_engine(role)
+        self._thread = EngineThread(self._engine, role, None if role.adapter is None else _adapter_request(role.adapter))
+
+    async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+        """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
+        input_ids = encode_prompt(self.chat, messages)
+        budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
+        params = self.sampling_params(sampling, budget, seed)
+        output = await self._thread.generate(input_ids, params)
+        completion = output.outputs[0]
+        ids = completion.token_ids[: -1 if completion.finish_reason == "stop" else None]  # a token that ends it is no part of the text
+        return Generation(
+            text=completion.text if params.detokenize else self.chat.decode_answer(input_ids, ids, self._shown),
+            num_tokens=len(completion.token_ids),
+            prompt_tokens=len(output.prompt_token_ids or ()),
+            cached_tokens=output.num_cached_tokens or 0,
+            finish_reason=completion.finish_reason,
+        )
+
+    def close(self) -> None:
+        """Stop the thread and free the engine's memory."""
+        self._thread.close()
+        self._engine.engine_core.shutdown()
+
+    def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
+        """The settings in vLLM's words.
+
+        A seed costs a generator per request, so greedy decoding gets none. Text after every token, which only stop strings need, costs
+        the thread that steps the engine 16 microseconds a token.
+        """
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            max_tokens=max_tokens,
+            seed=seed if sampling.temperature > 0 else None,
+            stop=list(sampling.stop) or None,
+            stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=bool(sampling.stop),
+            skip_special_tokens=not self._shown,
+        )
+
+
+def engine_arguments(role: RoleConfig) -> dict[str, Any]:
+    """vLLM's engine arguments of a role; `role.engine` has the last word on those that no other setting is."""
+    gpus, nodes = role.placement.gpus_per_replica, role.placement.nodes_per_replica
+    defaults: dict[str, Any] = {
+        "model": role.model,
+        "max_model_len": role.context_length,
+        "max_num_seqs": role.placement.requests_in_flight,
+        "enable_prefix_caching": True,
+        "block_size": None if gpus else CPU_BLOCK_SIZE,
+        "enforce_eager": gpus == 0,  # compiling for the CPU takes longer than most CPU runs
+        "tensor_parallel_size": max(1, int(gpus)),
+        "pipeline_parallel_size": nodes,
+        "distributed_executor_backend": "ray" if nodes > 1 else "mp" if gpus > 1 else None,  # ray: in the group that groups.py has made
+        "load_format": "safetensors",  # other formats can run code when loaded
+        "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
+        **({"gpu_memory_utilization": SHARED_GPU_MEMORY * gpus} if role.placement.shares_gpu else {}),
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+    }
+    if role.adapter is not None:
+        from vllm.config.lora import MaxLoRARanks
+
+        rank = read_adapter(role.adapter).rank
+        defaults |= {"enable_lora": True, "max_lora_rank": min(size for size in get_args(MaxLoRARanks) if size >= rank)}
+    return {**defaults, **role.engine}
+
+
+def cpu_cache_bytes(role: RoleConfig) -> int:
+    """Memory for keys and values on a CPU: what all requests together can fill, at most 1 GiB.
+
+    vLLM fills the cache with zeros at the start, which takes seconds for each GiB; engine.kv_cache_memory_bytes has the last word.
+    """
+    file = Path(role.model) / "config.json"
+    shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not shape.keys() >= {"num_hidden_layers", "num_key_value_heads", "head_dim"}:
+        return MAX_CPU_CACHE_BYTES
+    # keys and values, 2 bytes each
+    bytes_per_token: int = 2 * 2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    return min(MAX_CPU_CACHE_BYTES, bytes_per_token * role.context_length * (role.placement.requests_in_flight + 1))
+
+
+def set_environment(on_cpu: bool) -> None:
+    """Defaults that vLLM and torch read when they are imported; what is set already stays."""
+    for name, value in {**ENGINE_ENVIRONMENT, **(CPU_ENVIRONMENT if on_cpu else {})}.items():
+        os.environ.setdefault(name, value)
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError("vLLM is not installed; install the extra `cpu` or `gpu` of this project on every node")
+
+
+def _start_engine(role: RoleConfig) -> "LLMEngine":
+    """Import vLLM and load the model, without the garbage collector, which would walk a million imported objects again and again."""
+    set_environment(on_cpu=role.placement.gpus_per_replica == 0)
+    gc.disable()
+    try:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        _check_build(role, on_cpu=current_platform.is_cpu())
+
+        gc.freeze()
+        with gpu_to_itself(role.placement):
+            # the context in which vLLM chooses its defaults for throughput: eight times the tokens of a step on large GPUs, twice on CPUs
+            engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(role)), usage_context=UsageContext.LLM_CLASS)
+    finally:
+        gc.enable()
+    if role.placement.gpus_per_replica == 0:
+        _end_without_shutdown(engine)
+    return engine
+
+
+def _end_without_shutdown(engine: "LLMEngine") -> None:
+    """Leave the memory of an engine in this process to the process's end.
+
+    vLLM frees it at the interpreter's exit by collecting garbage among all objects, again and again: 2.6 s of a core, which the other
+    engines could use. On GPUs it stays so, where torch warns of process groups that are left. An engine in another process has to be told
+    to end.
+    """
+    from vllm.v1.engine.core_client import InprocClient
+
+    if isinstance(engine.engine_core, InprocClient):
+        engine.engine_core._finalizer.atexit = False
+
+
+@contextmanager
+def gpu_to_itself(placement: PlacementConfig) -> Iterator[None]:
+    """One start at a time on a GPU that engines share: vLLM measures what its own takes, and counts in what another takes meanwhile."""
+    if not placement.shares_gpu:
+        yield
+        return
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # the one that Ray has given to this actor
+    with FileLock(Path(tempfile.gettempdir()) / f"cgd_ray_{os.getuid()}_gpu_{gpu}.lock"):
+        yield
+
+
+def _check_build(role: RoleConfig, on_cpu: bool) -> None:
+    """Raise ValueError where the engine would use other devices than Ray has reserved for it."""
+    gpus = role.placement.gpus_per_replica
+    if on_cpu and gpus:
+        raise ValueError(
+            f"placement.gpus_per_replica of {role.model} is {gpus:g}, vLLM here is its CPU build; install the extra `gpu` or set 0"
+        )
+    if not on_cpu and not gpus:
+        raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or a share of one")
+
+
+def _adapter_request(directory: str) -> "LoRARequest":
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, directory)

@@ -1,0 +1,183 @@
+"""Generation and training at the same time: records are trained on while others are still being generated on other accelerators.
+
+Generation writes its parts as ever. A thread of the driver, the feeder, takes each part once it is durable, selects, prepares and deals its
+examples out to optimizer steps; the training, in a process of its own, takes a step as soon as its file is there. All three meet in files
+alone, so each goes on after a kill from what is on the disk. SIGTERM sets both flags: the generation drains while the training saves its
+step. What fails takes the others along: the generation is asked to end as by SIGTERM, the training is killed.
+How to use, with Ray initialised: `report = run_live(config, run, on_generation, on_step)`.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cgd_ray.config import Config, SelectionConfig
+from cgd_ray.data.arrivals import Arrivals
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import load_prompts
+from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA
+from cgd_ray.data.rundir import RunDir, atomic_write, read_manifest, write_manifest
+from cgd_ray.engines.engine import EngineFactory
+from cgd_ray.generation.draining import end_run
+from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
+from cgd_ray.generation.progress import ProgressFn
+from cgd_ray.process.stopping import StoppedError
+from cgd_ray.selection.selection import Counts, Selector
+from cgd_ray.training.background import Beside, training_beside
+from cgd_ray.training.driver import OnStep, passed_on
+from cgd_ray.training.examples.preparation import Preparation, added_up
+from cgd_ray.training.examples.writing import nothing_left
+from cgd_ray.training.feed.step_writer import Dealer
+from cgd_ray.training.job import TrainJob
+
+LOOK_INTERVAL_S = 0.5
+PATIENCE_S = 5.0  # for a feeder in the middle of something, when the run ends early; what it has not written, the next one does
+
+
+class Feeder:
+    """Brings records from generation's parts to the training's steps, each once, whatever was killed before."""
+
+    def __init__(self, config: Config, run: RunDir) -> None:
+        student = config.student
+        self._config, self._run, self._started = config, run, time.monotonic()
+        self._chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
+        self._prompts = load_prompts(config.prompts)
+        self._arrivals = Arrivals(run)
+        self._counts, self._reports, self._parts = Counts(), list[Mapping[str, Any]](), list[Path]()
+        self._dealer = Dealer(config.training, run.packed, pq.read_metadata(run.work_list).num_rows)
+
+    def look(self, selector: Selector) -> None:
+        """Bring along what has arrived since the last look."""
+        new = self._arrivals.new()
+        known = {part for part in new if self._selected(part).exists()}
+        for part in sorted(known):  # first, so that nothing is dealt before all that a former feeder saw is counted as seen
+            self._take(part)
+        for part in (part for part in new if part not in known):
+            self._select(part, selector)
+            self._take(part)
+            self._dealer.deal(self._counts.written)
+
+    def finish(self, selector: Selector) -> None:
+        """Bring along the rest of a finished generation and publish the manifests of selection, examples and packing."""
+        self.look(selector)
+        records = read_manifest(self._run.records)
+        assert records is not None, "generation is finished"
+        prepared = added_up(self._reports)
+        if not prepared["examples"]:
+            raise nothing_left(self._config.training, prepared["dropped"])
+        details = {"version": RECORDS_VERSION, **self._counts.as_dict(), "seconds": time.monotonic() - self._started}
+        write_manifest(self._run.selected, records["fingerprint"], self._parts, details)
+        write_manifest(self._run.examples, records["fingerprint"], [], prepared)  # they went into the packed rows directly
+        self._dealer.finish(self._counts.written, records["fingerprint"])
+
+    def _selected(self, part: Path) -> Path:
+        """Where the records of a part of the generation are once they are selected."""
+        return self._run.selected / part.name
+
+    def _select(self, part: Path, selector: Selector) -> None:
+        with atomic_write(self._selected(part)) as temporary, pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer:
+            for batch in selector.selected(part):
+                writer.write_table(batch)
+
+    def _take(self, part: Path) -> None:
+        """Count the selected records of a part and give their examples to the dealer."""
+        selected = self._selected(part)
+        self._parts.append(selected)
+        self._counts.add(pq.read_table(selected))
+        preparation = Preparation(self._config.training, self._chat, self._prompts, [selected])
+        self._dealer.add(preparation)
+        self._reports.append(preparation.report())
+
+
+class Feeding(threading.Thread):
+    """Runs a feeder, and looks after the training, while the generation runs in the main thread, which gets the signals."""
+
+    def __init__(self, feeder: Feeder, selection: SelectionConfig, training: Beside, stop_flag: Path) -> None:
+        super().__init__(daemon=True, name="feeding")
+        self._feeder, self._selection, self._training, self._stop_flag = feeder, selection, training, stop_flag
+        self._ended = threading.Event()
+        self._is_generated = False
+        self._error: Exception | None = None
+
+    def __enter__(self) -> "Feeding":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self.join(PATIENCE_S)
+
+    def run(self) -> None:
+        """Feed until the end of the generation, or until something fails, which then ends the generation too."""
+        try:
+            with Selector(self._selection) as selector:
+                while not self._ended.wait(LOOK_INTERVAL_S):
+                    self._training.check()
+                    self._feeder.look(selector)
+                if self._is_generated:
+                    self._feeder.finish(selector)
+        except Exception as error:  # a thread has nobody to tell; check() does
+            self._error = error
+            while not self._ended.wait(LOOK_INTERVAL_S):  # more than once: a generation that begins just now removes old flags
+                with suppress(FileNotFoundError):
+                    end_run(self._stop_flag, error)
+
+    def finish(self) -> None:
+        """The generation is finished: feed what is left of it. Raises what went wrong."""
+        self._is_generated = True
+        self._ended.set()
+        self.join()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the feeder or the training has failed of, if they have."""
+        if self._error is not None:
+            raise self._error
+
+
+def run_live(
+    config: Config,
+    run: RunDir,
+    on_generation: ProgressFn | None = None,
+    on_step: OnStep | None = None,
+    engine_factory: EngineFactory | None = None,
+) -> dict[str, Any]:
+    """Generate the records of `run.work_list`, train on them meanwhile, publish the student; returns what driver.train does.
+
+    The run directory then holds what the stages one after the other would have left in it, but for the examples' own file. Raises what
+    generate() and train() do, StoppedError once both have ended in order, and ValueError when nothing is left to train on.
+    """
+    with training_beside(training_job(config, run), on_step) as training:
+        if read_manifest(run.packed) is None:  # else a former driver has dealt everything out
+            feeder = Feeder(config, run)
+            with Feeding(feeder, config.selection, training, run.generation_state / STOP_FLAG) as feeding:
+                try:
+                    generate(config, run, on_generation, engine_factory)
+                except (ValueError, StoppedError):
+                    feeding.check()  # what asked the generation to end has more to tell
+                    raise
+                feeding.finish()
+        return training.result()
+
+
+def training_job(config: Config, run: RunDir) -> TrainJob:
+    """The training of a live run."""
+    return TrainJob(
+        training=config.training.model_dump(mode="json"),
+        model=config.student.model,
+        adapter=config.student.adapter,
+        packed=str(run.packed),
+        checkpoints=str(run.checkpoints),
+        metrics=str(run.metrics),
+        export_to=str(run.model),
+        about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+        stream=records_fingerprint(config),
+        chat_template=config.student.chat_template,
+        environment=passed_on(),
+    )

@@ -1,0 +1,1 @@
+"""Kept: what is graded, and which records may be trained on."""

@@ -1,0 +1,85 @@
+"""A training in a process of its own, beside what its driver does meanwhile.
+
+Ray Train is waited for by whoever starts it and cannot be asked to give up; an actor can be killed, and its workers end with it. Ray
+Data's settings of the driver, which hold for its whole process, do not reach it either. SIGTERM, which the driver gets, reaches its ranks
+as a file, as in any training: they save the step that they are in and end.
+How to use: `with training_beside(job, on_step) as training: ...; report = training.result()`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cgd_ray.process.stopping import draining_on_sigterm
+from cgd_ray.training.driver import OnStep, begin, check_stopped, fit, tailing
+from cgd_ray.training.job import TrainJob
+from cgd_ray.training.observe.metrics import read_metrics
+from cgd_ray.training.observe.totals import report_of
+
+
+class Fitting:
+    """The actor's state: none."""
+
+    def fit(self, job: TrainJob) -> None:
+        """Run the training to its end."""
+        fit(job)
+
+
+class Beside:
+    """The training under way."""
+
+    def __init__(self, job: TrainJob, task: Any) -> None:
+        self._job, self._task = job, task
+        self._started = time.monotonic()
+
+    def check(self) -> None:
+        """Raise what the training has failed of, if it has."""
+        import ray
+
+        if ray.wait([self._task], timeout=0)[0]:
+            self._wait()
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end; returns what driver.train does, and raises the same."""
+        self._wait()
+        check_stopped(self._job)
+        return {
+            **report_of(self._job.training_config(), read_metrics(Path(self._job.metrics)), answers={}),
+            "seconds": time.monotonic() - self._started,
+        }
+
+    def end_as_asked(self) -> None:
+        """Wait for its end if the stop flag is there."""
+        import ray
+
+        if self._job.stop_flag.exists():
+            ray.wait([self._task])
+
+    def _wait(self) -> None:
+        import ray
+
+        try:
+            ray.get(self._task)
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+
+
+@contextmanager
+def training_beside(job: TrainJob, on_step: OnStep | None) -> Iterator[Beside]:
+    """Start the training; one that has not ended when this does is ended: after its save where SIGTERM is the reason, at once otherwise."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
+    begin(job)
+    with draining_on_sigterm(job.stop_flag), tailing(Path(job.metrics), on_step):
+        # no task: cancelling one at the moment of its end is a fatal error inside Ray
+        actor = ray.remote(Fitting).options(num_cpus=0, scheduling_strategy=here).remote()
+        training = Beside(job, actor.fit.remote(job))
+        try:
+            yield training
+        finally:
+            training.end_as_asked()
+            ray.kill(actor)

@@ -1,0 +1,1 @@
+"""Selected records -> tokenised examples -> packed rows."""

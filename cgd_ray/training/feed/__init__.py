@@ -1,0 +1,1 @@
+"""Which rows each rank trains on at which step, and at which rate."""

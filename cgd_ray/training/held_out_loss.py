@@ -1,0 +1,31 @@
+"""The loss on held-out examples, in the same arm and over the same kind of rows as the training's, on all ranks together.
+
+How to use: `validation = Validation(training, packed, world_size)`; `validation.loss(engine, rank)` at the same step on every rank.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from cgd_ray.config import TrainingConfig
+from cgd_ray.training.feed.batches import PackedRows, Plan
+from cgd_ray.training.model.zero import ZeroEngine
+
+
+class Validation:
+    """The held-out rows and how the ranks share them."""
+
+    def __init__(self, training: TrainingConfig, packed: Path, world_size: int) -> None:
+        self._plan = Plan.make(training.model_copy(update={"num_epochs": 1}), packed, world_size)
+        self._rows = PackedRows(packed)
+
+    def loss(self, engine: ZeroEngine, rank: int) -> float:
+        """Mean over all held-out target tokens; a collective."""
+        total = torch.zeros((), dtype=torch.float64, device=engine.device)
+        with engine.evaluating():
+            for step in range(self._plan.num_steps):
+                for rows, num_chunks in zip(self._plan.micro_batches(step, rank), self._plan.num_chunks(step), strict=True):
+                    total += engine.forward({**self._rows.batch(rows).to(engine.device), "num_chunks": num_chunks})
+        dist.all_reduce(total)
+        return float(total.item()) / int(self._plan.targets_SG.sum())

@@ -1,0 +1,1 @@
+"""The model under training: attention, loss, adapters, DeepSpeed ZeRO."""

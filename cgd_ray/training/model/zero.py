@@ -1,0 +1,251 @@
+"""DeepSpeed ZeRO: the settings, the engine, its state and its whole weights; the only file that imports deepspeed.
+
+Stages 0 to 3 train the same numbers; what differs is which of optimizer state, gradients and parameters each rank holds a share of.
+How to use: `engine = build_engine(training, model_path, world_size); engine.step(losses, learning_rate)`.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cgd_ray.config import TrainingConfig
+from cgd_ray.engines.adapters import merge, read_adapter
+from cgd_ray.training.checkpoints.shards import Shards
+from cgd_ray.training.model import zero_state
+from cgd_ray.training.model.lora import add_adapters, exported_weights
+from cgd_ray.training.observe.throughput import ModelSize
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
+
+
+def use_accelerator(use_gpu: bool) -> None:
+    """Choose DeepSpeed's accelerator; to be called before anything else here, since importing deepspeed fixes it."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if use_gpu else "cpu")
+    import deepspeed
+
+    # DeepSpeed's calls of torch.distributed are deprecated ones, which would be said on every call.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    # The shared-memory op serves inference only, takes 20 s of g++ on first use, and leaves a lock when a worker dies while building.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def settings(training: TrainingConfig, world_size: int, size: ModelSize) -> dict[str, Any]:
+    """DeepSpeed's own configuration."""
+    half = training.precision == "bf16"
+    stage = training.zero_stage
+    zero: dict[str, Any] = {"stage": stage}
+    if stage > 0:
+        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, size.num_parameters), "overlap_comm": training.use_gpu}
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    if training.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    if stage == 3:
+        zero["stage3_param_persistence_threshold"] = 10 * size.hidden_size  # norms and the like stay whole
+    return {
+        "train_micro_batch_size_per_gpu": training.micro_batch_size,
+        "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
+        "gradient_clipping": 0.0 if _is_plain(training) else training.max_grad_norm,
+        "bf16": {"enabled": half},
+        # Micro-batches add up in fp32, or small gradients vanish; DeepSpeed knows this for ZeRO only.
+        "data_types": {"grad_accum_dtype": "fp32"} if half and stage > 0 else {},
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # AdamW's fused implementation is torch's own on CPUs too
+        # Timing a collective makes it blocking, which on a CPU it is anyway, but for ZeRO-3's.
+        "comms_logger": {"enabled": not training.use_gpu and stage < 3, "prof_all": True, "verbose": False},
+        "steps_per_print": None,
+    }
+
+
+class ZeroEngine:
+    """A model under training: DeepSpeed's engine around TargetLoss, with an AdamW of torch's own."""
+
+    def __init__(self, training: TrainingConfig, model: str, world_size: int, adapter: str | None = None) -> None:
+        """Load the model, with a LoRA adapter merged into it, on all ranks.
+
+        torch.distributed is up, and use_accelerator has been called.
+        """
+        import deepspeed
+
+        from cgd_ray.training.model.loss import TargetLoss
+
+        self._training = training
+        self._world_size = world_size
+        self._plain_norm: torch.Tensor | None = None
+        causal_lm = _load_sharded(training, model, adapter) if training.zero_stage == 3 else load_model(training, model, adapter)
+        if training.lora is not None:
+            add_adapters(causal_lm, training.lora, training.seed)
+        if training.activation_checkpointing:
+            causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+        self._optimizer = _adamw(training, causal_lm)
+        shape = causal_lm.config.get_text_config()
+        self.model_size = ModelSize(
+            num_parameters=_num_parameters(causal_lm), num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size
+        )
+        self._engine, *_ = deepspeed.initialize(
+            model=TargetLoss(causal_lm),
+            optimizer=self._optimizer,
+            config=settings(training, world_size, self.model_size),
+            dist_init_required=False,
+        )
+        # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
+        self._optimizer.state.clear()
+        trained = {name: parameter for name, parameter in causal_lm.named_parameters() if parameter.requires_grad}
+        self._state = zero_state.ZeroState(_layout(training), self._engine.optimizer, self._optimizer, trained)
+        self._engine.train()
+        self.communication_s()  # what setting up has taken is no step's
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank's inputs belong."""
+        device: torch.device = self._engine.device
+        return device
+
+    @property
+    def causal_lm(self) -> Any:
+        """The model inside."""
+        return self._engine.module.causal_lm
+
+    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The summed loss of one micro-batch."""
+        loss_sum: torch.Tensor = self._engine(**inputs)
+        return loss_sum
+
+    def backward(self, loss_sum: torch.Tensor, global_targets: int) -> None:
+        """Add the micro-batch's gradient.
+
+        The step's gradient is that of the mean over all global_targets of the global batch, so each sum is divided by that number, and
+        multiplied by the world size because DeepSpeed averages over ranks.
+        """
+        self._engine.backward(loss_sum * (self._world_size / global_targets), scale_wrt_gas=False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While this lasts, forward() leaves no trace."""
+        self._engine.eval()
+        with torch.no_grad():
+            yield
+        self._engine.train()
+
+    def end_micro_batch(self, learning_rate: float) -> None:
+        """Count the micro-batch; after the last one of a step, clip and update at this rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        if _is_plain(self._training) and self._engine.is_gradient_accumulation_boundary():
+            self._plain_norm = torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), self._training.max_grad_norm)
+        self._engine.step()
+
+    def grad_norm(self) -> float:
+        """Norm of the last step's gradients over all ranks, before clipping."""
+        norm = self._plain_norm if _is_plain(self._training) else self._engine.get_global_grad_norm()
+        assert norm is not None, "no step has been taken"
+        return float(norm)
+
+    def communication_s(self) -> float | None:
+        """Seconds that DeepSpeed's collectives took since the last call, as part of backward and optimizer; None where they overlap."""
+        from deepspeed.comm import comm
+
+        if not comm.comms_logger.enabled:
+            return None
+        # The logger's own latencies add up from call to call; its timers can be read and set back.
+        seconds: float = sum(comm.timers(operation).elapsed(reset=True) for operation in comm.comms_logger.comms_dict) / 1000
+        comm.comms_logger.comms_dict.clear()
+        return seconds
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies on the CPU of this rank's share of the training state, for saving.Saver."""
+        return self._state.snapshot()
+
+    def load(self, directory: Path, step: int) -> None:
+        """Restore the checkpoint in `directory`, made after `step` steps by any number of workers and ZeRO stage; a collective."""
+        self._state.load(Shards(directory), step)
+
+    def whole_weights(self) -> dict[str, torch.Tensor] | None:
+        """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""
+        from deepspeed import zero
+
+        is_first = torch.distributed.get_rank() == 0
+        weights: dict[str, torch.Tensor] = {}
+        for item in exported_weights(self.causal_lm):
+            with zero.GatheredParameters(item.parameters, enabled=hasattr(item.parameters[0], "ds_id")):
+                if is_first:
+                    weights[item.name] = item.value().to("cpu", copy=True)
+        return weights | saved_buffers(self.causal_lm) if is_first else None
+
+
+def saved_buffers(causal_lm: Any) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of what a model saves besides its parameters: not buffers that are recomputed, as rotary frequencies."""
+    saved = causal_lm.state_dict().keys()
+    return {name: buffer.to("cpu", copy=True) for name, buffer in causal_lm.named_buffers() if name in saved}
+
+
+def _is_plain(training: TrainingConfig) -> bool:
+    """Whether DeepSpeed leaves the optimizer as it is; it then clips without telling the norm, so that is done here."""
+    return training.zero_stage == 0 and training.precision == "fp32"
+
+
+def _layout(training: TrainingConfig) -> zero_state.Layout:
+    """How DeepSpeed wraps AdamW for this stage and precision."""
+    if training.zero_stage == 0:
+        return zero_state.PARAMETERS if _is_plain(training) else zero_state.COPIES
+    return zero_state.SHARDS if training.zero_stage == 3 else zero_state.PARTITIONS
+
+
+def load_model(training: TrainingConfig, model: str, adapter: str | None = None) -> Any:
+    """The causal language model with the attention that packed rows need, in the precision of the training."""
+    from transformers import AutoModelForCausalLM
+
+    from cgd_ray.training.model.attention import PACKED_ATTENTION
+
+    causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=PACKED_ATTENTION)
+    if adapter is not None:
+        merge(read_adapter(adapter), causal_lm)
+    return causal_lm
+
+
+def _load_sharded(training: TrainingConfig, model: str, adapter: str | None) -> Any:
+    """The model with every parameter split over the ranks from the start: only rank 0 ever holds it whole, in host memory."""
+    from deepspeed import zero
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    from cgd_ray.training.model.attention import PACKED_ATTENTION
+
+    config = AutoConfig.from_pretrained(model)
+    plain = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": training.precision == "bf16"}}
+    with zero.Init(config_dict_or_path=plain), no_init_weights():
+        sharded = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=DTYPES[training.precision])
+    sharded.tie_weights()  # no_init_weights leaves this out as well
+    whole = dict(load_model(training, model, adapter).named_parameters()) if torch.distributed.get_rank() == 0 else {}
+    for name, parameter in sharded.named_parameters():
+        with zero.GatheredParameters(parameter, modifier_rank=0), torch.no_grad():
+            if whole:
+                parameter.copy_(whole[name])
+    return sharded
+
+
+def _adamw(training: TrainingConfig, causal_lm: Any) -> torch.optim.Optimizer:
+    """Matrices decay, vectors (norms, biases) do not. ZeRO-3 shows every parameter as empty, hence ds_shape."""
+    parameters = [parameter for parameter in causal_lm.parameters() if parameter.requires_grad]
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for parameter in parameters:
+        groups[len(getattr(parameter, "ds_shape", parameter.shape)) > 1].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "weight_decay": training.weight_decay if decays else 0.0} for decays, members in groups.items() if members],
+        lr=0.0,  # set at every step; until then DeepSpeed's set-up must not move a weight
+        betas=training.betas,
+        fused=True,
+    )
+
+
+def _num_parameters(causal_lm: Any) -> int:
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in causal_lm.parameters())

@@ -1,0 +1,120 @@
+"""The plan: each row once an epoch, whatever the number of workers; and micro-batches whose targets are those of their examples."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from cgd_ray.config import TrainingConfig
+from cgd_ray.data.rundir import manifest_parts
+from cgd_ray.training.feed.batches import EMPTY, PackedRows, Plan, make_batch
+from tests.builders import packed_examples, random_examples
+
+WORLD_SIZES = (1, 2, 4)
+EXAMPLES = random_examples(100)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed_examples(tmp_path_factory.mktemp("data"), TrainingConfig(context_length=100), EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def table(packed: Path) -> Any:
+    return pq.read_table(manifest_parts(packed)[0])
+
+
+def make_plan(packed: Path, world_size: int = 1, **training: Any) -> Plan:
+    settings = {"context_length": 100, "global_batch_size": 8, "micro_batch_size": 2, "num_epochs": 3, "logits_chunk_tokens": 20}
+    return Plan.make(TrainingConfig(**{**settings, **training}), packed, world_size)
+
+
+def rows_of(plan: Plan, step: int) -> list[list[int]]:
+    """Each rank's rows at a step."""
+    return [plan.micro_batches(step, rank).ravel().tolist() for rank in range(plan.world_size)]
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_each_row_is_trained_exactly_once_an_epoch(packed: Path, table: Any, world_size: int) -> None:
+    plan = make_plan(packed, world_size)
+    assert table.num_rows % 8 != 0, "the last batch of an epoch should have empty places here"
+    assert plan.num_steps == 3 * plan.steps_per_epoch
+    for epoch in range(3):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        taken = [row for step in steps for rank_rows in rows_of(plan, step) for row in rank_rows if row != EMPTY]
+        assert sorted(taken) == list(range(table.num_rows))
+
+
+def test_what_is_consumed_after_k_steps_does_not_depend_on_the_number_of_workers(packed: Path) -> None:
+    plans = [make_plan(packed, world_size) for world_size in WORLD_SIZES]
+    for step in range(plans[0].num_steps):
+        consumed = [[row for rank_rows in rows_of(plan, step) for row in rank_rows] for plan in plans]
+        assert consumed[0] == consumed[1] == consumed[2]
+
+
+def test_the_ranks_share_a_step_without_overlap_and_evenly(packed: Path) -> None:
+    plan = make_plan(packed, world_size=4)
+    for step in range(plan.num_steps):
+        shares = rows_of(plan, step)
+        assert [len(share) for share in shares] == [2, 2, 2, 2]
+        taken = [row for share in shares for row in share if row != EMPTY]
+        assert len(taken) == len(set(taken))
+
+
+def test_the_order_differs_by_epoch_and_seed_and_nothing_else(packed: Path) -> None:
+    plan = make_plan(packed)
+    first, second = plan.order_SG[0].tolist(), plan.order_SG[plan.steps_per_epoch].tolist()
+    assert first != second
+    assert make_plan(packed, seed=1).order_SG[0].tolist() != first
+    assert make_plan(packed, 2, micro_batch_size=1, learning_rate=1.0, num_epochs=1).order_SG[0].tolist() == first
+
+
+def test_the_plans_counts_are_those_of_the_rows(packed: Path, table: Any) -> None:
+    plan = make_plan(packed)
+    tokens, targets = table["num_tokens"].to_pylist(), table["num_targets"].to_pylist()
+    for order, tokens_G, targets_G in zip(plan.order_SG, plan.tokens_SG, plan.targets_SG, strict=True):
+        assert tokens_G.tolist() == [0 if row == EMPTY else tokens[row] for row in order]
+        assert targets_G.tolist() == [0 if row == EMPTY else targets[row] for row in order]
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_chunks_suffice_for_the_rank_with_the_most_targets_and_are_no_more(packed: Path, world_size: int) -> None:
+    plan, rows = make_plan(packed, world_size), PackedRows(packed)
+    for step in range(plan.num_steps):
+        for micro, num_chunks in enumerate(plan.num_chunks(step)):
+            batches = [rows.batch(plan.micro_batches(step, rank)[micro]) for rank in range(world_size)]
+            largest = max(batch.target_ids_N.numel() for batch in batches)
+            assert (num_chunks - 1) * 20 < max(largest, 1) <= num_chunks * 20
+
+
+def test_a_batch_holds_its_rows_examples_one_after_the_other(packed: Path) -> None:
+    rows = PackedRows(packed)
+    last = pq.read_metadata(manifest_parts(packed)[0]).num_rows - 1
+    for chosen in ([0], [last, 3], [17, 16, 15]):
+        names, batch = rows.record_ids(chosen), rows.batch(chosen)
+        examples = [EXAMPLES[name] for name in names]
+        assert batch.input_ids_1T.tolist() == [[token for example in examples for token in example.input_ids]]
+        assert batch.position_ids_1T.tolist() == [[position for example in examples for position in range(len(example.input_ids))]]
+        assert batch.example_lengths == [len(example.input_ids) for example in examples]
+        assert batch.target_ids_N.tolist() == [token for example in examples for token in example.input_ids[example.prompt_length :]]
+
+
+def test_empty_places_add_nothing(packed: Path) -> None:
+    rows = PackedRows(packed)
+    alone, beside = rows.batch([3]), rows.batch([EMPTY, 3, EMPTY])
+    assert torch.equal(alone.input_ids_1T, beside.input_ids_1T)
+    assert torch.equal(alone.positions_N, beside.positions_N)
+    assert rows.record_ids([EMPTY, 3]) == rows.record_ids([3])
+    nothing = rows.batch([EMPTY, EMPTY])
+    assert (nothing.input_ids_1T.shape, nothing.example_lengths, nothing.target_ids_N.numel()) == ((1, 1), [1], 0)
+    assert rows.record_ids([EMPTY]) == []
+
+
+def test_every_target_is_predicted_from_the_token_before_it_in_the_same_example() -> None:
+    batch = make_batch(np.array([10, 11, 12, 20, 21, 30, 31, 32, 33]), np.array([3, 2, 4]), np.array([1, 2, 3]))
+    assert batch.target_ids_N.tolist() == [11, 12, 33]
+    assert batch.positions_N.tolist() == [0, 1, 7]
+    assert batch.position_ids_1T.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2, 3]]

@@ -1,0 +1,44 @@
+"""Hardware use: work counted by formula, and a step's phases timed."""
+
+import time
+
+import pytest
+import torch
+
+from cgd_ray.training.observe.throughput import PEAK_FLOPS, ModelSize, model_flops, peak_flops, peak_memory_gib
+from cgd_ray.training.observe.timing import StepTimer
+
+
+def test_work_is_that_of_the_weights_and_of_attention_within_examples() -> None:
+    size = ModelSize(num_parameters=1000, num_layers=2, hidden_size=10)
+    lengths = [3, 5]
+    by_token = sum(6 * 1000 + 6 * 2 * 10 * length for length in lengths for _ in range(length))
+    assert model_flops(size, sum(lengths), sum(length**2 for length in lengths)) == by_token
+
+
+def test_a_cpu_has_a_peak_memory_and_no_known_peak_speed() -> None:
+    cpu = torch.device("cpu")
+    assert peak_flops(cpu) is None
+    before = peak_memory_gib(cpu)
+    held = torch.ones(64 * 2**20)  # 0.25 GiB
+    assert peak_memory_gib(cpu) >= max(before, held.numel() * 4 / 2**30)
+
+
+@pytest.mark.parametrize(
+    ("name", "flops"), [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA L40S", 362e12), ("NVIDIA L4", 121e12)]
+)
+def test_the_table_tells_similar_names_apart(name: str, flops: float) -> None:
+    assert next(value for part, value in PEAK_FLOPS.items() if part in name) == flops
+
+
+def test_phases_add_up_over_a_step() -> None:
+    timer = StepTimer(torch.device("cpu"))
+    for _ in range(2):
+        with timer.phase("data"):
+            time.sleep(0.01)
+        with timer.phase("forward"):
+            time.sleep(0.02)
+    seconds = timer.seconds()
+    assert seconds.keys() == {"data", "forward"}
+    assert seconds["data"] >= 0.02
+    assert seconds["forward"] >= 0.04
