@@ -31,7 +31,7 @@ from benchmarks.workload import (
 )
 from cgd_ray.config import Config, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import Message, Prompts
-from cgd_ray.data.records import STAGES, Stage
+from cgd_ray.data.records import TURNS, Turn
 from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.engines.engine import Engine, Generation
 from cgd_ray.engines.vllm_engine import VllmEngine, engine_arguments, set_environment
@@ -45,11 +45,11 @@ LOGICAL_CPUS = 32
 """For ray.data.llm: each of its processors holds about four, used or not, and a chain of three waits for ever when they are too few."""
 
 
-def messages_of(prompts: Prompts, row: Row, stage: Stage) -> Sequence[Message]:
+def messages_of(prompts: Prompts, row: Row, turn: Turn) -> Sequence[Message]:
     """The conversation that one call continues."""
-    if stage == "attempt":
+    if turn == "attempt":
         return prompts.solve_messages(row["question"], prompts.student_system)
-    if stage == "critique":
+    if turn == "critique":
         return prompts.critique_messages(row["question"], row["attempt"])
     return prompts.refine_messages(row["question"], row["attempt"], row["critique"])
 
@@ -81,13 +81,13 @@ def _three_passes(job: Job, engines: dict[str, Any], rows: list[Row]) -> list[Ro
     from cgd_ray.data.chat import Chat
 
     prompts = tinymath_prompts()
-    for stage in STAGES:
-        role = "student" if stage == "attempt" else "teacher"
+    for turn in TURNS:
+        role = "student" if turn == "attempt" else "teacher"
         chat = Chat.load(getattr(job, role))
-        inputs = [{"prompt_token_ids": chat.prompt(messages_of(prompts, row, stage)).input_ids} for row in rows]
-        params = [SamplingParams(**sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], stage)))) for row in rows]
+        inputs = [{"prompt_token_ids": chat.prompt(messages_of(prompts, row, turn)).input_ids} for row in rows]
+        params = [SamplingParams(**sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], turn)))) for row in rows]
         outputs = engines[role].generate(inputs, params, use_tqdm=False)
-        rows = [{**row, stage: output.outputs[0].text} for row, output in zip(rows, outputs, strict=True)]
+        rows = [{**row, turn: output.outputs[0].text} for row, output in zip(rows, outputs, strict=True)]
     return rows
 
 
@@ -163,7 +163,7 @@ def pipeline(job: Job) -> Outcome:
     assert manifest["failed"] == 0, manifest["errors"]
     written = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
     measured = questions - warm_up.begun()
-    tokens = sum(row[f"{stage}_tokens"] for row in written.to_pylist() if row["question"] in measured for stage in STAGES)
+    tokens = sum(row[f"{turn}_tokens"] for row in written.to_pylist() if row["question"] in measured for turn in TURNS)
     return warm_up.outcome(end, tokens)
 
 
@@ -182,19 +182,19 @@ def ray_data_llm(job: Job) -> Outcome:
     work, warm_up, out = work_list(job), WarmUp(job.directory, job.warm_up), str(Path(job.directory) / "out")
     rows = [{"record_id": row["record_id"], "question": row["question"], "index": index} for index, row in enumerate(work.to_pylist())]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows) // job.warm_up)
-    for stage in STAGES:
-        dataset = _processor(job, stage)(dataset)
+    for turn in TURNS:
+        dataset = _processor(job, turn)(dataset)
     dataset.write_parquet(out)
     end = time.time()
     written = pq.read_table(out).to_pylist()
     assert len(written) == work.num_rows
-    return warm_up.outcome(end, sum(row[f"{stage}_tokens"] for row in written if row["index"] >= job.warm_up for stage in STAGES))
+    return warm_up.outcome(end, sum(row[f"{turn}_tokens"] for row in written if row["index"] >= job.warm_up for turn in TURNS))
 
 
-def _processor(job: Job, stage: Stage) -> Any:
+def _processor(job: Job, turn: Turn) -> Any:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    role = job.role("student" if stage == "attempt" else "teacher")
+    role = job.role("student" if turn == "attempt" else "teacher")
     arguments = {name: value for name, value in engine_arguments(role).items() if name != "model" and value is not None}
     config = vLLMEngineProcessorConfig(
         model_source=role.model,
@@ -210,28 +210,28 @@ def _processor(job: Job, stage: Stage) -> Any:
     )
     return build_processor(
         config,
-        preprocess=partial(_asked, job=job, stage=stage, prompts=tinymath_prompts()),
-        postprocess=partial(_answered, job=job, stage=stage),
+        preprocess=partial(_asked, job=job, turn=turn, prompts=tinymath_prompts()),
+        postprocess=partial(_answered, job=job, turn=turn),
         preprocess_map_kwargs={"num_cpus": 0.01},
         postprocess_map_kwargs={"num_cpus": 0.01},
     )
 
 
-def _asked(row: Row, job: Job, stage: Stage, prompts: Prompts) -> Row:
-    if stage == STAGES[0] and row["index"] >= job.warm_up:
+def _asked(row: Row, job: Job, turn: Turn, prompts: Prompts) -> Row:
+    if turn == TURNS[0] and row["index"] >= job.warm_up:
         WarmUp(job.directory, job.warm_up).wait()
     return {
         **row,
-        "messages": [asdict(message) for message in messages_of(prompts, row, stage)],
-        "sampling_params": sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], stage))),
+        "messages": [asdict(message) for message in messages_of(prompts, row, turn)],
+        "sampling_params": sampling_arguments(tokens_of_seed(job, turn_seed(0, row["record_id"], turn))),
     }
 
 
-def _answered(row: Row, job: Job, stage: Stage) -> Row:
-    kept = {name: row[name] for name in ("record_id", "question", "index", *STAGES, *(f"{name}_tokens" for name in STAGES)) if name in row}
-    if stage == STAGES[-1]:
+def _answered(row: Row, job: Job, turn: Turn) -> Row:
+    kept = {name: row[name] for name in ("record_id", "question", "index", *TURNS, *(f"{name}_tokens" for name in TURNS)) if name in row}
+    if turn == TURNS[-1]:
         WarmUp(job.directory, job.warm_up).finish_row()
-    return {**kept, stage: row["generated_text"], f"{stage}_tokens": row["num_generated_tokens"]}
+    return {**kept, turn: row["generated_text"], f"{turn}_tokens": row["num_generated_tokens"]}
 
 
 CONTESTANTS: dict[str, Callable[[Job], Outcome]] = {"bare": bare, "pipeline": pipeline, "ray_data_llm": ray_data_llm}

@@ -31,6 +31,7 @@ from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import make_examples
+from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
 
 NUM_CPUS = 2
@@ -75,7 +76,7 @@ def staged_s(setting: Setting, root: Path) -> dict[str, float]:
     stages: dict[str, Callable[[], Any]] = {
         "generate": lambda: generate(config, run, engine_factory=setting.engines(root)),
         "select_and_pack": select_and_pack,
-        "train": lambda: train(training, model, run.packed, run.checkpoints, run.metrics, run.model),
+        "train": lambda: train(TrainJob.of(config, run)),
     }
     return {name: _seconds(stage) for name, stage in stages.items()}
 

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.workload import TINYMATH, tinymath_prompts
 from cgd_ray.config import RoleConfig
-from cgd_ray.data.records import PROBLEM_SCHEMA, Stage
-from cgd_ray.engines.engine import vllm_engine
+from cgd_ray.data.records import PROBLEM_SCHEMA, Turn
+from cgd_ray.engines.real import start_vllm
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec
 from cgd_ray.problems.work_list import make_work_list
 
@@ -53,12 +53,12 @@ def role(name: str, engine: Mapping[str, Any]) -> RoleConfig:
 
 def spec(name: str, engine: Mapping[str, Any]) -> StageSpec:
     """What a stage is built from."""
-    fingerprints: dict[Stage, str] = {"attempt": "benchmark", "critique": "benchmark", "refinement": "benchmark"}
+    fingerprints: dict[Turn, str] = {"attempt": "benchmark", "critique": "benchmark", "refinement": "benchmark"}
     return StageSpec(
         role=role(name, engine),
         prompts=tinymath_prompts(),
         fingerprints=fingerprints,
-        engine_factory=vllm_engine,
+        engine_factory=start_vllm,
     )
 
 
@@ -102,7 +102,7 @@ class _CritiqueOnly(CritiqueRefineStage):
     def __init__(self, stage: CritiqueRefineStage) -> None:
         self.__dict__.update(stage.__dict__)
 
-    def _turns(self) -> Sequence[Stage]:
+    def _turns(self) -> Sequence[Turn]:
         return ("critique",)
 
 

@@ -26,7 +26,7 @@ from benchmarks.engines import SlowEngines
 from benchmarks.pipeline_overhead import write_work_list
 from cgd_ray.config import Config
 from cgd_ray.data.prompts import Prompts
-from cgd_ray.data.records import STAGES, Stage
+from cgd_ray.data.records import TURNS, Turn
 from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.dataflow import Dataflow
 from cgd_ray.generation.pipeline import generate
@@ -38,14 +38,14 @@ NUM_CPUS = 2
 class CritiqueStage(CritiqueRefineStage):
     """The first half of the teacher's work."""
 
-    def _turns(self) -> Sequence[Stage]:
+    def _turns(self) -> Sequence[Turn]:
         return ("critique",)
 
 
 class RefineStage(CritiqueRefineStage):
     """The second half."""
 
-    def _turns(self) -> Sequence[Stage]:
+    def _turns(self) -> Sequence[Turn]:
         return ("refinement",)
 
 
@@ -75,7 +75,7 @@ def streaming_s(setting: Setting, root: Path) -> float:
     write_work_list(run.work_list, setting.rows)
     generate(setting.config(run.root), run, engine_factory=replace(setting.engines, times=times, num_engines=2))
     assert sum(pq.read_metadata(part).num_rows for part in manifest_parts(run.records)) == setting.rows
-    return _seconds(times, num_turns=len(STAGES) * setting.rows)
+    return _seconds(times, num_turns=len(TURNS) * setting.rows)
 
 
 def staged_s(setting: Setting, root: Path) -> dict[str, float]:
@@ -83,7 +83,7 @@ def staged_s(setting: Setting, root: Path) -> dict[str, float]:
     config, work_list = setting.config(root), root / "staged" / "work_list.parquet"
     write_work_list(work_list, setting.rows)
     seconds: dict[str, float] = {}
-    passes: list[tuple[type[EngineStage], Stage]] = [(AttemptStage, "attempt"), (CritiqueStage, "critique"), (RefineStage, "refinement")]
+    passes: list[tuple[type[EngineStage], Turn]] = [(AttemptStage, "attempt"), (CritiqueStage, "critique"), (RefineStage, "refinement")]
     for kind, stage in passes:
         directory = root / "staged" / stage
         flow = Dataflow(
@@ -98,7 +98,7 @@ def staged_s(setting: Setting, root: Path) -> dict[str, float]:
             prompts=Prompts(),
             fingerprints={stage: "benchmark"},
             engine_factory=replace(setting.engines, times=directory / "times"),
-            in_flight=directory / "in_flight",
+            suspects=directory / "suspects",
         )
         flow.run([(kind, spec)])
         seconds[stage] = _seconds(directory / "times", num_turns=setting.rows)
@@ -112,8 +112,8 @@ def lower_bound_s(setting: Setting, root: Path) -> dict[str, float]:
     config = setting.config(root)
     path = root / "lower_bound.parquet"
     write_work_list(path, setting.rows)
-    turns: dict[Stage, list[float]] = {}
-    for stage in STAGES:
+    turns: dict[Turn, list[float]] = {}
+    for stage in TURNS:
         seed = (config.student if stage == "attempt" else config.teacher).sampling.seed
         ids = pq.read_table(path, columns=["record_id"])["record_id"].to_pylist()
         turns[stage] = [setting.engines.latency_s(turn_seed(seed, record_id, stage)) for record_id in ids]

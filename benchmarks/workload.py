@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
 from cgd_ray.data.prompts import Prompts, load_prompts
-from cgd_ray.data.records import PROBLEM_SCHEMA, STAGES, Stage
+from cgd_ray.data.records import PROBLEM_SCHEMA, TURNS, Turn
 from cgd_ray.generation.stages import turn_seed
 from cgd_ray.problems.work_list import make_work_list
 
@@ -181,9 +181,9 @@ def tinymath_prompts() -> Prompts:
     return load_prompts(str(TINYMATH / "prompts.yaml"))
 
 
-def answer_tokens(job: Job, record_id: str, stage: Stage) -> int:
+def answer_tokens(job: Job, record_id: str, turn: Turn) -> int:
     """How many tokens one answer has."""
-    return tokens_of_seed(job, turn_seed(0, record_id, stage))
+    return tokens_of_seed(job, turn_seed(0, record_id, turn))
 
 
 def tokens_of_seed(job: Job, seed: int) -> int:
@@ -207,4 +207,4 @@ def engine_sampling(num_tokens: int) -> Any:
 def measured_tokens(job: Job, work: pa.Table) -> int:
     """Tokens that the measured rows have, whoever generates them."""
     ids = work["record_id"].to_pylist()[job.warm_up :]
-    return sum(answer_tokens(job, record_id, stage) for record_id in ids for stage in STAGES)
+    return sum(answer_tokens(job, record_id, turn) for record_id in ids for turn in TURNS)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.checkpoints.checkpoint_export import checkpoint_weights
+from cgd_ray.training.checkpoints.export import checkpoint_weights
 from cgd_ray.training.checkpoints.store import directory_of
-from cgd_ray.training.feed.batches import Plan
+from cgd_ray.training.feed.plan import PackedPlan
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
 from tests.builders import packed_examples, random_examples, tiny_model
@@ -49,7 +49,7 @@ class Trainings:
         """A tied model in fp32, and rows whose number leaves the last step of an epoch partly empty."""
         model = tiny_model(root / "initial", dtype=torch.float32)
         packed = packed_examples(root, make_training(), random_examples(80))
-        plan = Plan.make(make_training(), packed, world_size=2)
+        plan = PackedPlan.make(make_training(), packed, world_size=2)
         assert plan.num_steps == NUM_STEPS
         assert (plan.tokens_SG == 0).any()
         return cls(root=root, model=str(model), packed=packed)

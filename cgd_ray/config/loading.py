@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from cgd_ray.config.problems import ProblemsConfig, SourceT
 from cgd_ray.config.roles import RoleConfig
-from cgd_ray.config.tree import EXECUTION_ONLY, Config
+from cgd_ray.config.tree import Config, is_execution_only
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -46,10 +46,18 @@ def to_yaml(config: Config, with_docs: bool = False) -> str:
     return "\n".join(_documented_lines(config, indent=0)) + "\n"
 
 
+def with_defaults(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The dumped config of an older version with what it did not know at its default; as it is where this version cannot read it."""
+    try:
+        return Config.model_validate(tree).model_dump(mode="json")
+    except ValidationError:
+        return tree
+
+
 def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old value, new value) of every setting that differs and that changes what a run produces."""
     old_leaves, new_leaves = dict(_leaves(old)), dict(_leaves(new))
-    keys = [key for key in {**old_leaves, **new_leaves} if not key.startswith(EXECUTION_ONLY)]
+    keys = [key for key in {**old_leaves, **new_leaves} if not is_execution_only(key)]
     return [(key, old_leaves.get(key), new_leaves.get(key)) for key in keys if old_leaves.get(key) != new_leaves.get(key)]
 
 

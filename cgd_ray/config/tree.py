@@ -24,7 +24,9 @@ EXECUTION_ONLY = (
     "teacher.api.key_variable",
     "teacher.api.request_timeout_s",
     "teacher.api.max_retries",
-    "teacher.api.price_per_million",
+    "teacher.api.price_per_million_input_tokens",
+    "teacher.api.price_per_million_cached_tokens",
+    "teacher.api.price_per_million_output_tokens",
     "teacher.api.currency",
     "teacher.api.max_tokens_total",
     "teacher.api.max_cost",
@@ -45,7 +47,13 @@ EXECUTION_ONLY = (
     "training.max_failures",
     "training.validation.answers.placement",
 )
-"""Settings that change where and how fast a run executes, never what it produces; a finished run directory ignores them."""
+"""Settings, and groups of them, that change where and how fast a run executes, never what it produces; a finished run directory ignores
+them."""
+
+
+def is_execution_only(key: str) -> bool:
+    """Whether a setting (dotted key) is one of EXECUTION_ONLY or in a group of them."""
+    return any(key == name or key.startswith(f"{name}.") for name in EXECUTION_ONLY)
 
 
 class GenerationConfig(Settings):

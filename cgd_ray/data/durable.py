@@ -1,18 +1,20 @@
 """The records that are durably written, of this run or of another one, as far as this version of the code understands them.
 
 A part of an unfinished generation counts once the ids that it holds are committed (dataflow.py); before that a killed run takes it back.
-How to use: `for part in record_parts(run.records): ...` of a finished generation, `durable_records(run.records).parts` of any.
+How to use: `for part in record_parts(run.records): ...` of a finished generation, `durable_records(run.records).parts` of any; beside one
+that runs `arrivals = Arrivals(run)`, then now and then `for part in arrivals.new(): ...`, and once more after it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from cgd_ray.data.records import RECORD_SCHEMA, STAGES, WORK_SCHEMA, check_version, columns_of
+from cgd_ray.data.records import RECORD_SCHEMA, TURNS, WORK_SCHEMA, check_version, columns_of
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest
 
-ALWAYS_THERE = (*WORK_SCHEMA.names, *(name for stage in STAGES for name in columns_of(stage)))
+ALWAYS_THERE = (*WORK_SCHEMA.names, *(name for turn in TURNS for name in columns_of(turn)))
 """The columns of RECORD_SCHEMA that every generation writes."""
 IDS = "ids"
 """Directory, in an unfinished generation's state, of each part's ids; a part's name begins with that of its ids' file without suffix."""
@@ -71,6 +73,30 @@ def committed(directory: Path) -> list[Path]:
 def parts_of(ids: Path, records: Path) -> list[Path]:
     """The parts that hold the rows of a file of ids."""
     return sorted(records.glob(f"{ids.stem}*.parquet"))
+
+
+class Arrivals:
+    """What has been written of a run's records, from the first part on, also those that a former driver has seen written."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._commits: set[Path] = set()
+        self._parts: set[Path] = set()
+
+    def new(self) -> list[Path]:
+        """Parts that were not returned before. Raises ValueError for what record_parts() refuses."""
+        is_finished = read_manifest(self._run.records) is not None
+        parts = record_parts(self._run.records) if is_finished else self._newly_committed()
+        new = [part for part in parts if part not in self._parts]
+        self._parts.update(new)
+        return new
+
+    def _newly_committed(self) -> list[Path]:
+        commits: list[Path] = []
+        with suppress(FileNotFoundError):  # the generation has not begun, or it ends just now and its manifest tells next time
+            commits = [ids for ids in committed(self._run.generation_state / IDS) if ids not in self._commits]
+        self._commits.update(commits)
+        return [part for ids in commits for part in parts_of(ids, self._run.records)]
 
 
 def _check_schema(parts: list[Path], directory: Path) -> None:

@@ -14,11 +14,11 @@ import pyarrow as pa
 RECORDS_VERSION = 1
 """Of what the columns mean; to be raised when one comes to mean something else, so that older records are refused and not misread."""
 
-Stage = Literal["attempt", "critique", "refinement", "direct"]
-STAGES: tuple[Stage, ...] = ("attempt", "critique", "refinement")
+Turn = Literal["attempt", "critique", "refinement", "direct"]
+TURNS: tuple[Turn, ...] = ("attempt", "critique", "refinement")
 """What every record has; `direct`, the teacher's answer to the problem alone, is made only when it is asked for."""
-STAGES_OF_ROLE: Mapping[str, tuple[Stage, ...]] = {"student": ("attempt",), "teacher": ("critique", "refinement", "direct")}
-"""Which model makes what."""
+TURNS_OF_ROLE: Mapping[str, tuple[Turn, ...]] = {"student": ("attempt",), "teacher": ("critique", "refinement", "direct")}
+"""Which model takes which turns; a turn is one generation, and the column that holds its text has its name."""
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -39,27 +39,27 @@ WORK_SCHEMA = pa.schema(
 )
 
 
-def _stage_fields(stage: Stage) -> list[pa.Field]:
+def _turn_fields(turn: Turn) -> list[pa.Field]:
     return [
-        pa.field(stage, pa.string()),  # the text; null when the row failed before or in this stage, or was unusable before it
-        pa.field(f"{stage}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
+        pa.field(turn, pa.string()),  # the text; null when the row failed before or in this stage, or was unusable before it
+        pa.field(f"{turn}_thinking", pa.string()),  # what a reasoning model thought before it; null for others
         # token counts are sums over all tries of a refinement; its other columns are those of the one that is kept
-        pa.field(f"{stage}_prompt_tokens", pa.int32()),
-        pa.field(f"{stage}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
-        pa.field(f"{stage}_tokens", pa.int32()),  # generated, the end token included
-        pa.field(f"{stage}_finish_reason", pa.string()),  # "stop", or "length" when cut off by a limit
-        pa.field(f"{stage}_seed", pa.int64()),
-        pa.field(f"{stage}_fingerprint", pa.string()),  # of everything that made this column, see generation/fingerprints.py
+        pa.field(f"{turn}_prompt_tokens", pa.int32()),
+        pa.field(f"{turn}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
+        pa.field(f"{turn}_tokens", pa.int32()),  # generated, the end token included
+        pa.field(f"{turn}_finish_reason", pa.string()),  # "stop", or "length" when cut off by a limit
+        pa.field(f"{turn}_seed", pa.int64()),
+        pa.field(f"{turn}_fingerprint", pa.string()),  # of everything that made this column, see generation/fingerprints.py
     ]
 
 
 RECORD_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
-        *[field for stage in STAGES for field in _stage_fields(stage)],
+        *[field for turn in TURNS for field in _turn_fields(turn)],
         pa.field("verdict", pa.string()),  # "right", "wrong", or null when there is no critique, or none with a single verdict
         pa.field("num_refinements", pa.int32()),  # how many refinements were made; the last one is kept
-        *_stage_fields("direct"),
+        *_turn_fields("direct"),
     ]
 )
 
@@ -68,30 +68,28 @@ SELECTED_SCHEMA = pa.schema(
         *RECORD_SCHEMA,
         pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
         pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
-        pa.field(
-            "leaks", pa.list_(pa.string())
-        ),  # names of what generation/leakage.py found; null when the row failed or has no refinement
+        pa.field("leaks", pa.list_(pa.string())),  # names of what selection/leakage.py found; null when the row failed or has no refinement
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
 )
 
 
-def columns_of(stage: Stage) -> list[str]:
+def columns_of(turn: Turn) -> list[str]:
     """The columns that a stage writes, in the record's order."""
-    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[stage]
-    return [name for name in RECORD_SCHEMA.names if name.startswith(stage) or name in besides]
+    besides = {"attempt": (), "critique": ("verdict",), "refinement": ("num_refinements",), "direct": ()}[turn]
+    return [name for name in RECORD_SCHEMA.names if name.startswith(turn) or name in besides]
 
 
-def unusable(row: Mapping[str, Any], stages: Sequence[Stage]) -> str | None:
-    """Which of the stages made what can never be trained on, and why ("attempt_truncated", "attempt_empty"); None: all are usable.
+def unusable(row: Mapping[str, Any], turns: Sequence[Turn]) -> str | None:
+    """Which of the turns made what can never be trained on, and why ("attempt_truncated", "attempt_empty"); None: all are usable.
 
     A generation that was cut by its limit would teach not to stop.
     """
-    for stage in stages:
-        if row[f"{stage}_finish_reason"] == "length":
-            return f"{stage}_truncated"
-        if not (row[stage] or "").strip():
-            return f"{stage}_empty"
+    for turn in turns:
+        if row[f"{turn}_finish_reason"] == "length":
+            return f"{turn}_truncated"
+        if not (row[turn] or "").strip():
+            return f"{turn}_empty"
     return None
 
 

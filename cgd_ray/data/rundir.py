@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from cgd_ray.config import Config, differing_settings
-from cgd_ray.data.prompts import load_prompts
+from cgd_ray.config import Config, differing_settings, with_defaults
+from cgd_ray.data.prompts import Prompts, load_prompts
 
 WORKING_DIRS = "working_dir_files"
 """Directory, in each node's Ray session, into which Ray copies what `ray job submit --working-dir` names."""
@@ -67,8 +67,7 @@ class RunDir:
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
         for path, mine in self._identity(config).items():
-            theirs = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else mine
-            if differences := differing_settings(theirs, mine):
+            if differences := differing_settings(self._recorded(path, mine), mine):
                 key, old, new = differences[0]
                 more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
                 what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
@@ -82,6 +81,13 @@ class RunDir:
         for path, content in self._identity(config).items():
             with atomic_write(path) as temporary:
                 temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def _recorded(self, path: Path, mine: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a file of the directory's identity says, `mine` where there is none; what an older version did not know is default."""
+        if not path.exists():
+            return mine
+        theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return with_defaults(theirs) if path == self.config else {**asdict(Prompts()), **theirs}
 
     def _identity(self, config: Config) -> dict[Path, dict[str, Any]]:
         """What makes a run this run: each file's content."""

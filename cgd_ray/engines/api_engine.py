@@ -29,7 +29,7 @@ from cgd_ray.data.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.data.records import short_hash
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
 from cgd_ray.engines.retrying import retry_after_s, retry_delay_s
-from cgd_ray.engines.spending import Ledger, Purchase, Spending
+from cgd_ray.engines.spending import Journal, Purchase, Spending
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class ApiEngine:
 
     def __init__(self, role: RoleConfig, api: ApiConfig, spending: Path) -> None:
         self._role, self._api = role, api
-        self._ledger = Ledger(spending)
+        self._ledger = Journal(spending)
         self._key = "" if api.key_variable is None else os.environ.get(api.key_variable, "").strip()
         self._client = openai.AsyncOpenAI(
             base_url=api.base_url,

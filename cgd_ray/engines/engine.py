@@ -6,7 +6,6 @@ picklable factory instead of an engine, so that the heavy object is built in the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from cgd_ray.config import RoleConfig, SamplingConfig
@@ -65,28 +64,6 @@ class Engine(Protocol):
 
 EngineFactory = Callable[[RoleConfig], Engine]
 """Builds the engine of a role in the process that calls it. Crosses processes, so it is a module-level function or a frozen dataclass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RealEngines:
-    """The factory of the real things: an endpoint's client for a role with `api`, vLLM for all others."""
-
-    spending: Path
-    """Directory of the journal of what endpoints are paid for."""
-
-    def __call__(self, role: RoleConfig) -> Engine:
-        if role.api is None:
-            return vllm_engine(role)
-        from cgd_ray.engines.api_engine import ApiEngine
-
-        return ApiEngine(role, role.api, self.spending)
-
-
-def vllm_engine(role: RoleConfig) -> Engine:
-    """The factory of engines that run here; vLLM is imported here and not before."""
-    from cgd_ray.engines.vllm_engine import VllmEngine
-
-    return VllmEngine(role)
 
 
 def encode_prompt(chat: Chat, messages: Sequence[Message]) -> list[int]:

@@ -1,7 +1,7 @@
 """Makes a conversation fit a context: the attempt is shortened first, the critique never.
 
 A cut attempt still shows how the student thinks; a cut critique would explain half a mistake.
-How to use: `attempt = fitting_attempt(engine.chat, role, row["attempt"], lambda attempt: prompts.critique_messages(question, attempt))`.
+How to use: `attempt = fit_attempt(engine.chat, role, row["attempt"], lambda attempt: prompts.critique_messages(question, attempt))`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ TEMPLATE_TOKENS = 256  # more than any template's own
 LEAST_ROOM_FRACTION = 8  # an answer gets at least an eighth of the context, or sampling.max_tokens if that is less
 
 
-def fitting_attempt(chat: Chat | None, role: RoleConfig, attempt: str, conversation: Callable[[str], Sequence[Message]]) -> str:
+def fit_attempt(chat: Chat | None, role: RoleConfig, attempt: str, conversation: Callable[[str], Sequence[Message]]) -> str:
     """The attempt, without as much of its end as must go for the conversation and an answer to fit `role.context_length`.
 
     Where the rest alone is too long the attempt becomes empty, and the engine refuses the request. Endpoints whose tokenizer is not here

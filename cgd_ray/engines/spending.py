@@ -3,7 +3,7 @@
 Each engine appends to a file of its own in the run directory and follows the files of the others, so all know what the run has spent, in
 this life and in earlier ones. The journal holds the answers too: one that was paid for is never asked for again, even when the row it
 belongs to was lost in a fault before it was written. Tokens are the endpoint's own counts; prices are applied when sums are read, so a
-corrected price corrects the past. How to use: `Ledger(run.spending).add(purchase)`; `spent(run.spending).cost(api)`.
+corrected price corrects the past. How to use: `Journal(run.spending).add(purchase)`; `spent(run.spending).cost(api)`.
 """
 
 import json
@@ -115,7 +115,7 @@ class Account:
         self._read_bytes[file] = offset
 
 
-class Ledger(Account):
+class Journal(Account):
     """The account as an engine keeps it: it writes down what it buys, and knows what the others have bought."""
 
     def __init__(self, directory: Path) -> None:

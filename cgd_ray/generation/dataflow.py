@@ -26,7 +26,7 @@ from ray.data.context import AutoscalingConfig
 from cgd_ray.config import PlacementConfig
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import Stage
+from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
@@ -58,8 +58,8 @@ class Dataflow:
     """Directory of the parts."""
     state: Path
     """Directory of what an unfinished run must remember, the committed ids first of all; outside `output`."""
-    prefilled: Path | None = None
-    """The work list with columns that are there already; null when there are none."""
+    with_reused: Path | None = None
+    """The work list with the columns that are taken from other runs; null when none are."""
     batch_size: int
     """Rows in one call of a stage."""
     rows_per_file: int
@@ -87,15 +87,15 @@ class Dataflow:
                 errors.add(reason)
         return errors
 
-    def turns(self, stages: Sequence[Stage]) -> tuple[dict[Stage, int], int]:
-        """How many of each stage's turns are durably written, and how many rows did not get the last of them without having failed."""
-        ends = {stage: f"{stage}_finish_reason" for stage in stages}
-        turns, incomplete = dict.fromkeys(stages, 0), 0
+    def made(self, turns: Sequence[Turn]) -> tuple[dict[Turn, int], int]:
+        """How many of each turn are durably written, and how many rows did not get the last of them without having failed."""
+        ends = {turn: f"{turn}_finish_reason" for turn in turns}
+        made, incomplete = dict.fromkeys(turns, 0), 0
         for rows in self._finished(["error", *ends.values()]):
-            turns = {stage: turns[stage] + rows.num_rows - rows[end].null_count for stage, end in ends.items()}
-            neither = pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[stages[-1]]]))
+            made = {turn: made[turn] + rows.num_rows - rows[end].null_count for turn, end in ends.items()}
+            neither = pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[turns[-1]]]))
             incomplete += pc.sum(neither).as_py() or 0
-        return turns, incomplete
+        return made, incomplete
 
     def _finished(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Columns of each part that is durably written."""
@@ -128,7 +128,7 @@ class Dataflow:
     def _write_remaining(self, directory: Path) -> list[Path]:
         """Write the rows that are still to be made in files of the same size, but for the last, with a few of them in memory at a time."""
         shutil.rmtree(directory, ignore_errors=True)
-        finished, work = self.finished_ids(), pq.ParquetFile(self.work_list if self.prefilled is None else self.prefilled)
+        finished, work = self.finished_ids(), pq.ParquetFile(self.with_reused or self.work_list)
         num_rows = work.metadata.num_rows - len(finished)
         if not num_rows:
             return []

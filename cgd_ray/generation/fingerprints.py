@@ -1,7 +1,7 @@
 """Names what made each column, so that a column is reused when nothing behind it changed and never when something did.
 
 A fingerprint covers the model, the words it was sent, how it decoded, and the fingerprint of the column before; not where, how fast or in
-how much memory it ran. How to use: `stage_fingerprints(config)["critique"]`.
+how much memory it ran. How to use: `turn_fingerprints(config)["critique"]`.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig
+from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig, identity
 from cgd_ray.data.prompts import Prompts, load_prompts
-from cgd_ray.data.records import Stage, short_hash
+from cgd_ray.data.records import Turn, short_hash
 from cgd_ray.engines.adapters import adapter_identity
 
 IDENTITY_FILES = (
@@ -31,7 +31,7 @@ SAMPLED_BYTES = 2**12
 """Read of each tensor: tells two trainings of any of them apart without reading hundreds of gigabytes."""
 
 
-def stage_fingerprints(config: Config) -> dict[Stage, str]:
+def turn_fingerprints(config: Config) -> dict[Turn, str]:
     """Fingerprint of each generated column under a config."""
     prompts = load_prompts(config.prompts)
     student, teacher = (_role_identity(role) for role in (config.student, config.teacher))
@@ -66,7 +66,7 @@ def model_identity(model: str) -> str:
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
     aside = {"model", "adapter", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
-    settings = role.model_dump(mode="json", exclude=aside)
+    settings = identity(role, exclude=aside)
     settings["engine"] = {name: value for name, value in settings["engine"].items() if name not in MEMORY_ARGUMENTS}
     if role.api is not None:
         return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}

@@ -24,18 +24,21 @@ from cgd_ray.config import Config, GenerationConfig, RoleConfig
 from cgd_ray.data.durable import BEGUN
 from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.reasons import FailureLimit, ReasonCounts
-from cgd_ray.data.records import RECORDS_VERSION, Stage, short_hash
+from cgd_ray.data.records import RECORDS_VERSION, Turn, short_hash
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
-from cgd_ray.engines.engine import EngineFactory, RealEngines, vllm_engine
+from cgd_ray.engines.engine import EngineFactory
+from cgd_ray.engines.real import RealEngines, start_vllm
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.draining import end_run
-from cgd_ray.generation.fingerprints import attempt_fingerprint, stage_fingerprints
-from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, ActorReport, ProgressFn, failed_before, watched
-from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, prefill
+from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprints
+from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
+from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
 from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
 
 STOP_FLAG = "stop"
+SUSPECTS = "in_flight"
+"""Directory, in the state, of what the actors note; named so since the first version, whose runs go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,12 @@ class _Plan:
 
     stages: Sequence[tuple[type[EngineStage], RoleConfig]]
     prompts: Prompts
-    fingerprints: Mapping[Stage, str]
+    fingerprints: Mapping[Turn, str]
     engine_factory: EngineFactory
     refine_attempts: int = 1
     direct: bool = False
 
-    def spec(self, role: RoleConfig, state: Path, report: ActorReport) -> StageSpec:
+    def spec(self, role: RoleConfig, state: Path, report: CountSender) -> StageSpec:
         """What one stage's actors are built from."""
         return StageSpec(
             role=role,
@@ -58,7 +61,7 @@ class _Plan:
             engine_factory=self.engine_factory,
             refine_attempts=self.refine_attempts,
             direct=self.direct,
-            in_flight=state / "in_flight",
+            suspects=state / SUSPECTS,
             stop_flag=state / STOP_FLAG,
             report=report,
         )
@@ -76,18 +79,18 @@ def generate(
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
         prompts=load_prompts(config.prompts),
-        fingerprints=stage_fingerprints(config),
+        fingerprints=turn_fingerprints(config),
         engine_factory=engine_factory or RealEngines(spending=run.spending),
         refine_attempts=config.generation.refine_attempts,
         direct=config.wants_direct,
     )
-    prefilled = run.generation_state / "prefilled.parquet"
-    reuses = bool(config.generation.reuse) or prefilled.exists()
+    with_reused = run.generation_state / "prefilled.parquet"
+    reuses = bool(config.generation.reuse) or with_reused.exists()
     flow = Dataflow(
         work_list=run.work_list,
         output=run.records,
         state=run.generation_state,
-        prefilled=prefilled if reuses else None,
+        with_reused=with_reused if reuses else None,
         batch_size=config.generation.batch_size,
         rows_per_file=config.generation.rows_per_block,
     )
@@ -95,7 +98,7 @@ def generate(
     if reuses and read_manifest(run.records) is None:
         sources = [Path(source) for source in config.generation.reuse]
         graded = plan.refine_attempts > 1
-        reused = prefill(run.work_list, sources, plan.fingerprints, prefilled, flow.finished_ids(), refines_by_grade=graded)
+        reused = take_over(run.work_list, sources, plan.fingerprints, with_reused, flow.finished_ids(), refines_by_grade=graded)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
     manifest = _produce(plan, flow, on_progress, reused, limit)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
@@ -108,7 +111,7 @@ def run_attempts(
     work_list: Path,
     out: Path,
     on_progress: ProgressFn | None,
-    engine_factory: EngineFactory = vllm_engine,
+    engine_factory: EngineFactory = start_vllm,
 ) -> None:
     """Answer a work list (WORK_SCHEMA) with one model, the problem alone, into Parquet parts with a manifest in `out`.
 
@@ -177,8 +180,8 @@ def _produce(
 
 def _before(plan: _Plan, flow: Dataflow, resumed: int, reused: Reused) -> dict[str, int]:
     """The counts that a run begins with: what a former run has written, or what other runs have made of it."""
-    turns, unusable = flow.turns(list(plan.fingerprints))
-    made = {COUNTS[stage]: max(count, reused[stage]["rows"] if stage in reused else 0) for stage, count in turns.items()}
+    turns, unusable = flow.made(list(plan.fingerprints))
+    made = {COUNTS[turn]: max(count, reused[turn]["rows"] if turn in reused else 0) for turn, count in turns.items()}
     return {**made, **{f"{stage.role}{ROWS}": resumed for stage, _ in plan.stages}, UNUSABLE: unusable}
 
 
@@ -207,18 +210,18 @@ def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], Role
     return {stage.role: spent.get(f"{stage.role}{ENGINE_MS}", 0) / 1000 for stage, _ in stages}
 
 
-def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> dict[str, Any]:
+def _count(parts: Sequence[Path], work_list: Path, turns: Sequence[Turn]) -> dict[str, Any]:
     """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
     ids, expected = _IdSet(), _IdSet()
     errors = ReasonCounts()
-    tokens: dict[Stage, Counter[str]] = {stage: Counter() for stage in stages}
-    columns = [ID_COLUMN, "error", *[f"{stage}_{kind}" for stage in stages for kind in TOKEN_KINDS]]
+    tokens: dict[Turn, Counter[str]] = {turn: Counter() for turn in turns}
+    columns = [ID_COLUMN, "error", *[f"{turn}_{kind}" for turn in turns for kind in TOKEN_KINDS]]
     for rows in chain.from_iterable(row_batches(pq.ParquetFile(part), columns) for part in parts):
         ids.add(rows[ID_COLUMN])
         for reason in rows["error"].drop_null().to_pylist():
             errors.add(reason)
-        for stage, counts in tokens.items():
-            counts.update({kind: pc.sum(rows[f"{stage}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
+        for turn, counts in tokens.items():
+            counts.update({kind: pc.sum(rows[f"{turn}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
     for rows in row_batches(pq.ParquetFile(work_list), [ID_COLUMN]):
         expected.add(rows[ID_COLUMN])
     if ids != expected:
@@ -227,7 +230,7 @@ def _count(parts: Sequence[Path], work_list: Path, stages: Sequence[Stage]) -> d
             f"{parts[0].parent} holds {ids.count} rows with {distinct} distinct ids, the work list {expected.count}: another run "
             "writes there, or files were added or removed; choose another run_dir"
         )
-    made = {stage: {kind: counts[kind] for kind in TOKEN_KINDS} for stage, counts in tokens.items()}
+    made = {turn: {kind: counts[kind] for kind in TOKEN_KINDS} for turn, counts in tokens.items()}
     return {"rows": ids.count, "failed": errors.total(), "errors": errors.most_common(), "tokens": made}
 
 
@@ -257,10 +260,10 @@ def check_records(config: Config, records: Path) -> None:
 
 def records_fingerprint(config: Config) -> str:
     """Names everything that makes the records of a run what they are, but for the problems."""
-    return _fingerprint(stage_fingerprints(config))
+    return _fingerprint(turn_fingerprints(config))
 
 
-def _fingerprint(fingerprints: Mapping[Stage, str]) -> str:
+def _fingerprint(fingerprints: Mapping[Turn, str]) -> str:
     return short_hash(json.dumps(fingerprints))
 
 

@@ -25,7 +25,7 @@ REPORT_INTERVAL_S = 0.5
 SPEED_WINDOW_S = 10.0
 LEDGER_INTERVAL_S = 5.0
 COUNTS = {"attempt": "attempts", "critique": "critiques", "refinement": "refinements", "direct": "direct answers"}
-"""Stage -> the name under which its finished rows are counted."""
+"""Turn -> the name under which its finished rows are counted."""
 FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by kind of reason."""
 ROWS = "_rows"
@@ -56,7 +56,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class ActorReport:
+class CountSender:
     """Sends a stage's counts to the actor, without waiting; crosses processes."""
 
     tally: Any
@@ -170,7 +170,7 @@ def failed_before(errors: ReasonCounts) -> dict[str, int]:
 
 
 @contextmanager
-def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Path) -> Iterator[ActorReport]:
+def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Path) -> Iterator[CountSender]:
     """A report for the stages; meanwhile `on_progress` gets the counts from a thread of this process, and once more at the end.
 
     `ledger` keeps the engines' seconds over all runs of the same directory.
@@ -188,7 +188,7 @@ def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Pa
     thread = threading.Thread(target=poll, name="generation-progress", daemon=True)
     thread.start()
     try:
-        yield ActorReport(tally)
+        yield CountSender(tally)
     finally:
         finished.set()
         thread.join()

@@ -21,14 +21,13 @@ import pyarrow as pa
 
 from cgd_ray.config import RoleConfig
 from cgd_ray.data.prompts import Message, Prompts
-from cgd_ray.data.records import RECORD_SCHEMA, STAGES, STAGES_OF_ROLE, Stage, columns_of, short_hash, unusable
+from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, columns_of, short_hash, unusable
 from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunEndedError
-from cgd_ray.engines.fitting import fitting_attempt
+from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
-from cgd_ray.generation.places import Places
 from cgd_ray.generation.progress import COUNTS, Meter
-from cgd_ray.generation.suspects import MOST_DEATHS, of_this_actor
+from cgd_ray.generation.suspects import MOST_DEATHS, Places, suspects_of_this_actor
 from cgd_ray.selection.grading import Grader
 from cgd_ray.selection.verdicts import parse_verdict
 
@@ -46,7 +45,7 @@ class StageSpec:
     """The model and how it decodes."""
     prompts: Prompts
     """The wording."""
-    fingerprints: Mapping[Stage, str]
+    fingerprints: Mapping[Turn, str]
     """Of the columns that this stage writes."""
     engine_factory: EngineFactory
     """Builds the engine in the actor."""
@@ -54,7 +53,7 @@ class StageSpec:
     """How often a refinement that grades wrong is asked for."""
     direct: bool = False
     """Whether the teacher also answers the problem alone."""
-    in_flight: Path | None = None
+    suspects: Path | None = None
     """Directory in which the actors of a run note which rows are in their engines."""
     stop_flag: Path | None = None
     """File that ends the run early once it exists; empty when SIGTERM set it, else with an engine's reason."""
@@ -66,11 +65,11 @@ class EngineStage(ABC):
     """What all stages share: the engine, its places, one turn of one row."""
 
     role: str = ""
-    stages: tuple[Stage, ...] = ()
+    turns: tuple[Turn, ...] = ()
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._in_flight = of_this_actor(spec.in_flight)
+        self._suspects = suspects_of_this_actor(spec.suspects)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         if spec.role.placement.nodes_per_replica > 1:
             check_group(self.role, spec.role.placement)
@@ -95,7 +94,7 @@ class EngineStage(ABC):
     async def _counted_row(self, row: Row) -> Row | None:
         done = await self._row(row)
         if done is not None:
-            self._meter.row(is_unusable=done["error"] is None and any(done.get(stage) is None for stage in self._turns()))
+            self._meter.row(is_unusable=done["error"] is None and any(done.get(turn) is None for turn in self._turns()))
         return done
 
     async def _row(self, row: Row) -> Row | None:
@@ -107,41 +106,41 @@ class EngineStage(ABC):
         if row["error"] is not None or not turns:
             return row
         name = row["record_id"]
-        if self._in_flight.deaths(name) >= MOST_DEATHS:
+        if self._suspects.deaths(name) >= MOST_DEATHS:
             return self._failed(row, turns[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
-        async with self._places.taken(self._in_flight.places(name, self._places.capacity)):
+        async with self._places.taken(self._suspects.places(name, self._places.capacity)):
             if self._spec.stop_flag is not None and self._spec.stop_flag.exists():
                 return None
-            with self._in_flight.entered(name):
+            with self._suspects.entered(name):
                 while turns:
-                    stage = turns[0]
+                    turn = turns[0]
                     try:
-                        row = await self._turn(row, stage)
-                        self._meter.turn(COUNTS[stage])
+                        row = await self._turn(row, turn)
+                        self._meter.turn(COUNTS[turn])
                         turns = self._turns_left(row)
                     except RequestError as error:  # this row's own fault
-                        return self._failed(row, stage, str(error))
+                        return self._failed(row, turn, str(error))
                     except RunEndedError as error:  # no row's fault
                         end_run(self._spec.stop_flag, error)
                         return None
                     except OSError:  # a full disk and the like: no row's fault, and the same command goes on when it is mended
                         raise
                     except Exception as error:  # one row's fault as far as anyone knows
-                        return self._failed(row, stage, self._unexpected(error))
+                        return self._failed(row, turn, self._unexpected(error))
         return row
 
-    def _turns(self) -> Sequence[Stage]:
+    def _turns(self) -> Sequence[Turn]:
         """The stages of this actor that the run asks for."""
-        return self.stages
+        return self.turns
 
-    def _turns_left(self, row: Row) -> list[Stage]:
+    def _turns_left(self, row: Row) -> list[Turn]:
         """What the row still gets; nothing where what it has can never be trained on, so that further turns would be for nothing."""
-        made = [stage for stage in STAGES if row.get(stage) is not None]
-        return [] if unusable(row, made) else [stage for stage in self._turns() if row.get(stage) is None]
+        made = [turn for turn in TURNS if row.get(turn) is not None]
+        return [] if unusable(row, made) else [turn for turn in self._turns() if row.get(turn) is None]
 
-    def _failed(self, row: Row, stage: Stage, reason: str) -> Row:
+    def _failed(self, row: Row, turn: Turn, reason: str) -> Row:
         self._meter.fail(reason)
-        return {**row, "error": f"{stage}: {reason}"}
+        return {**row, "error": f"{turn}: {reason}"}
 
     def _unexpected(self, error: Exception) -> str:
         """An exception's type and message in one line; where it came from is logged for the first of its type."""
@@ -150,25 +149,25 @@ class EngineStage(ABC):
             logger.error("a row failed unexpectedly; others that fail with %s are not logged", type(error).__name__, exc_info=error)
         return textwrap.shorten("".join(traceback.format_exception_only(error)), MAX_QUOTED, placeholder=" ...")
 
-    async def _turn(self, row: Row, stage: Stage) -> Row:
-        return await self._asked(row, stage, turn_seed(self._spec.role.sampling.seed, row["record_id"], stage))
+    async def _turn(self, row: Row, turn: Turn) -> Row:
+        return await self._asked(row, turn, turn_seed(self._spec.role.sampling.seed, row["record_id"], turn))
 
-    async def _asked(self, row: Row, stage: Stage, seed: int) -> Row:
+    async def _asked(self, row: Row, turn: Turn, seed: int) -> Row:
         """The row with the columns of one turn."""
-        messages = self._messages(row, stage)
+        messages = self._messages(row, turn)
         generation = await self._generate(messages, seed)
         self._meter.tokens(generation)
         text, thinking, finish_reason = separate_thinking(generation, self._spec.role, self._opens_thought(messages))
         return {
             **row,
-            stage: text,
-            f"{stage}_thinking": thinking,
-            f"{stage}_prompt_tokens": generation.prompt_tokens,
-            f"{stage}_cached_tokens": generation.cached_tokens,
-            f"{stage}_tokens": generation.num_tokens,
-            f"{stage}_finish_reason": finish_reason,
-            f"{stage}_seed": seed,
-            f"{stage}_fingerprint": self._spec.fingerprints[stage],
+            turn: text,
+            f"{turn}_thinking": thinking,
+            f"{turn}_prompt_tokens": generation.prompt_tokens,
+            f"{turn}_cached_tokens": generation.cached_tokens,
+            f"{turn}_tokens": generation.num_tokens,
+            f"{turn}_finish_reason": finish_reason,
+            f"{turn}_seed": seed,
+            f"{turn}_fingerprint": self._spec.fingerprints[turn],
         }
 
     async def _generate(self, messages: Sequence[Message], seed: int) -> Generation:
@@ -186,7 +185,7 @@ class EngineStage(ABC):
         return chat is not None and marks is not None and chat.invitation(messages).rstrip().endswith(marks.start)
 
     @abstractmethod
-    def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
+    def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
         """The conversation that a turn continues."""
 
 
@@ -194,9 +193,9 @@ class AttemptStage(EngineStage):
     """x -> y': the model answers the problem alone."""
 
     role = "student"
-    stages = STAGES_OF_ROLE[role]
+    turns = TURNS_OF_ROLE[role]
 
-    def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
+    def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
         return self._spec.prompts.solve_messages(row["question"], self._spec.prompts.student_system)
 
 
@@ -204,7 +203,7 @@ class CritiqueRefineStage(EngineStage):
     """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^; when asked for, x -> a direct answer."""
 
     role = "teacher"
-    stages = STAGES_OF_ROLE[role]
+    turns = TURNS_OF_ROLE[role]
 
     def __init__(self, spec: StageSpec) -> None:
         super().__init__(spec)
@@ -216,16 +215,16 @@ class CritiqueRefineStage(EngineStage):
         if self._grader is not None:
             self._grader.close()
 
-    def _turns(self) -> Sequence[Stage]:
-        return self.stages if self._spec.direct else self.stages[:2]
+    def _turns(self) -> Sequence[Turn]:
+        return self.turns if self._spec.direct else self.turns[:2]
 
-    async def _turn(self, row: Row, stage: Stage) -> Row:
-        if stage == "direct":
-            return await super()._turn(row, stage)
+    async def _turn(self, row: Row, turn: Turn) -> Row:
+        if turn == "direct":
+            return await super()._turn(row, turn)
         if row.get("attempt") is None:
             raise RequestError("the row has no attempt to work on")
-        if stage == "critique":
-            row = await super()._turn(row, stage)
+        if turn == "critique":
+            row = await super()._turn(row, turn)
             return {**row, "verdict": parse_verdict(row["critique"])}
         return await self._refined(row)
 
@@ -249,17 +248,17 @@ class CritiqueRefineStage(EngineStage):
         (grade,) = await asyncio.to_thread(self._grader.grade, [pair])
         return grade is False
 
-    def _messages(self, row: Row, stage: Stage) -> Sequence[Message]:
+    def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
         prompts, question = self._spec.prompts, row["question"]
-        if stage == "direct":
+        if turn == "direct":
             return prompts.solve_messages(question, prompts.teacher_system)
 
         def conversation(attempt: str) -> Sequence[Message]:
-            if stage == "critique":
+            if turn == "critique":
                 return prompts.critique_messages(question, attempt)
             return prompts.refine_messages(question, attempt, row["critique"])
 
-        return conversation(fitting_attempt(self.engine.chat, self._spec.role, row["attempt"], conversation))
+        return conversation(fit_attempt(self.engine.chat, self._spec.role, row["attempt"], conversation))
 
 
 REFINEMENT_TOKENS = ("refinement_prompt_tokens", "refinement_cached_tokens", "refinement_tokens")
@@ -283,13 +282,13 @@ def separate_thinking(generation: Generation, role: RoleConfig, is_open: bool) -
     return text, None, generation.finish_reason
 
 
-def output_schema(input_schema: pa.Schema, stages: Sequence[Stage]) -> pa.Schema:
+def output_schema(input_schema: pa.Schema, turns: Sequence[Turn]) -> pa.Schema:
     """The record's columns that came in or that these stages write, in the record's order."""
-    made = {name for stage in stages for name in columns_of(stage)}
+    made = {name for turn in turns for name in columns_of(turn)}
     return pa.schema([field for field in RECORD_SCHEMA if field.name in made or field.name in input_schema.names])
 
 
-def turn_seed(base_seed: int, record_id: str, stage: Stage, number: int = 1) -> int:
+def turn_seed(base_seed: int, record_id: str, turn: Turn, number: int = 1) -> int:
     """The seed of one turn of one record, and of its repetitions: 31 bits, so that every engine and API takes it."""
     repetition = "" if number == 1 else f"\x00{number}"
-    return int(short_hash(f"{base_seed}\x00{record_id}\x00{stage}{repetition}")[:8], 16) >> 1
+    return int(short_hash(f"{base_seed}\x00{record_id}\x00{turn}{repetition}")[:8], 16) >> 1

@@ -1,18 +1,20 @@
-"""Which rows were in an engine when it died, so that a row that kills every engine is found and set aside.
+"""Who may be in an engine, and who was when it died, so that a row that kills every engine is found and set aside.
 
 Each actor appends to a journal of its own what enters and leaves its engine. Ray starts a dead actor again under the same id; the new one
 finds what its former life held and adds a death to each of those rows. A row with deaths is let in with fewer others and, before it is
-given up, alone, so that the last death can be no other row's doing. Deaths outlive the driver; journals of a killed driver's actors are
-not deaths, and neither is the loss of a node with its engines, so a journal names its node. One `write` a line into the page cache
-survives the process, which is the fault meant here.
-How to use: `flight = of_this_actor(directory); with flight.entered(record_id): ...`.
+given up, alone, so that the last death can be no other row's doing: it takes several or all of the engine's places. Deaths outlive the
+driver; journals of a killed driver's actors are not deaths, and neither is the loss of a node with its engines, so a journal names its
+node. One `write` a line into the page cache survives the process, which is the fault meant here.
+How to use: `suspects = suspects_of_this_actor(directory); with suspects.entered(record_id): ...` and, in the event loop of the engine's
+actor, `async with places.taken(suspects.places(record_id, places.capacity)): ...`.
 """
 
+import asyncio
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -21,8 +23,8 @@ MOST_DEATHS = 3  # of engines with a row inside, before the row is set aside
 COMPANY_AFTER_ONE_DEATH = 8  # rows that may share an engine with a row that has seen one death
 
 
-class NothingNoted:
-    """Stands for InFlight where nobody notes what is in the engines: every row takes one place, none has seen a death."""
+class NoSuspects:
+    """Stands for Suspects where nobody notes what is in the engines: every row takes one place, none has seen a death."""
 
     def entered(self, record_id: str) -> AbstractContextManager[None]:
         """Nothing."""
@@ -37,7 +39,7 @@ class NothingNoted:
         return 1
 
 
-class InFlight:
+class Suspects:
     """One actor's view of the deaths of all actors of a run.
 
     `is_alive` tells of a node whether it is still there. It is asked when the actor has died before; the former life may have been on
@@ -98,16 +100,16 @@ class InFlight:
         os.close(descriptor)
 
 
-def of_this_actor(directory: Path | None) -> InFlight | NothingNoted:
+def suspects_of_this_actor(directory: Path | None) -> Suspects | NoSuspects:
     """That of this process; Ray starts a dead actor again under the same id, on the same node or on another one."""
     import ray
 
     if directory is None:
-        return NothingNoted()
+        return NoSuspects()
     if not ray.is_initialized():  # asking would start Ray
-        return InFlight(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
+        return Suspects(directory, "no-actor", "no-node", is_alive=lambda node_id: True)
     context = ray.get_runtime_context()
-    return InFlight(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
+    return Suspects(directory, context.get_actor_id() or "no-actor", context.get_node_id(), _is_alive)
 
 
 def _is_alive(node_id: str) -> bool:
@@ -115,3 +117,45 @@ def _is_alive(node_id: str) -> bool:
     import ray
 
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+
+
+class Places:
+    """A semaphore whose holders may take several places; first come, first served, so a large one is never starved."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._free = capacity
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, count: int) -> AsyncIterator[None]:
+        """Hold `count` places, at most all of them."""
+        count = min(count, self.capacity)
+        await self._take(count)
+        try:
+            yield
+        finally:
+            self._free += count
+            self._admit()
+
+    async def _take(self, count: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (count, turn)
+        self._waiting.append(entry)
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # admitted, and cancelled before it could go on
+                self._free += count
+            elif entry in self._waiting:
+                self._waiting.remove(entry)
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
+            count, turn = self._waiting.popleft()
+            if not turn.cancelled():  # else its waiter was cancelled together with the holder, and has not heard of it yet
+                self._free -= count
+                turn.set_result(None)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cgd_ray.process.console import last_line
-from cgd_ray.training.driver import TrainingStoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def failing(root: Path, logs: Path) -> Iterator[None]:
         logger.exception("a stage failed")
         line = storage_fault(error, root) or f"{last_line(error)}; the whole story is in {logs}"
         raise StageFailedError(line) from error
-    except (ValueError, TrainingStoppedError) as error:
+    except ValueError as error:
         raise StageFailedError(str(error)) from error
     except OSError as error:
         line = storage_fault(error, root) or f"{error.strerror or error}: {error.filename}; mend that, and {GO_ON}"

@@ -12,7 +12,7 @@ from cgd_ray.config import ApiConfig
 from cgd_ray.engines.spending import Account
 from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, UNUSABLE, ProgressFn
 from cgd_ray.process.console import Bar, Screen
-from cgd_ray.training.observe.measurements import Answers
+from cgd_ray.training.observe.measurements import Measurement
 
 MOST_REASONS, REASON_WIDTH = 3, 80  # of failures beside a bar
 
@@ -72,7 +72,7 @@ class TrainingDisplay:
         """Draw a step's metrics."""
         self._bar.update(int(step["train/step"]), _training_note(step) + self._answers)
 
-    def show_answers(self, line: Answers) -> None:
+    def show_measurement(self, line: Measurement) -> None:
         """Keep a checkpoint's pass@1 for the bar, or say why there is none."""
         if "problem" in line:
             self._screen.say(f"warning: pass@1 after step {line['step']} could not be measured, the training goes on: {line['problem']}")

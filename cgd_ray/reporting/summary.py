@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
-from cgd_ray.data.records import STAGES_OF_ROLE
+from cgd_ray.data.records import TURNS_OF_ROLE
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest
 from cgd_ray.engines.spending import spent
 
@@ -87,11 +87,11 @@ def _generation(config: Config, run: RunDir, records: Summary | None, spending: 
     made = read_manifest(run.records)
     if made is None:
         return None
-    costs = {role: _costs(made, role, getattr(config, role).placement.gpus_of_replica) for role in STAGES_OF_ROLE}
+    costs = {role: _costs(made, role, getattr(config, role).placement.gpus_of_replica) for role in TURNS_OF_ROLE}
     costs["teacher"]["cost"] = None if spending is None else spending["cost"]
     kept = 0 if records is None else records["kept"]
     return {
-        "reused": {stage: counts["rows"] for stage, counts in made["reused"].items() if counts["rows"]},
+        "reused": {turn: counts["rows"] for turn, counts in made["reused"].items() if counts["rows"]},
         **costs,
         "per_kept_record": {name: _per(kept, [cost[name] for cost in costs.values()]) for name in AMOUNTS},
         "currency": None if spending is None else spending["currency"],
@@ -100,9 +100,9 @@ def _generation(config: Config, run: RunDir, records: Summary | None, spending: 
 
 def _costs(made: Mapping[str, Any], role: str, gpus: float) -> dict[str, Any]:
     """One role's tokens that were made for this run (not reused), the share of its prompts found in the cache, engine and GPU seconds."""
-    stages = [stage for stage in STAGES_OF_ROLE[role] if stage in made["tokens"]]
+    turns = [turn for turn in TURNS_OF_ROLE[role] if turn in made["tokens"]]
     prompt, cached, generated = (
-        sum(made["tokens"][stage][kind] - made["reused"].get(stage, {}).get(kind, 0) for stage in stages)
+        sum(made["tokens"][turn][kind] - made["reused"].get(turn, {}).get(kind, 0) for turn in turns)
         for kind in ("prompt_tokens", "cached_tokens", "tokens")
     )
     seconds = made["engine_seconds"].get(role, 0.0)
@@ -179,11 +179,11 @@ def _record_rows(summary: Summary) -> list[tuple[str, str]]:
 
 def _generation_rows(generation: Mapping[str, Any]) -> list[tuple[str, str]]:
     currency, each = generation["currency"], generation["per_kept_record"]
-    rows = [(role, _amounts_text(generation[role], currency, digits=0)) for role in STAGES_OF_ROLE]
+    rows = [(role, _amounts_text(generation[role], currency, digits=0)) for role in TURNS_OF_ROLE]
     if each["prompt_tokens"] is not None:
         rows.append(("a kept record", _amounts_text(each, currency, digits=2)))
     if generation["reused"]:
-        rows.append(("reused", ", ".join(f"{count:,} {stage}s" for stage, count in generation["reused"].items())))
+        rows.append(("reused", ", ".join(f"{count:,} {turn}s" for turn, count in generation["reused"].items())))
     return rows
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, SelectionConfig
-from cgd_ray.data.arrivals import Arrivals
 from cgd_ray.data.chat import Chat
+from cgd_ray.data.durable import Arrivals
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA
 from cgd_ray.data.rundir import RunDir, atomic_write, read_manifest, write_manifest
@@ -29,11 +29,11 @@ from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
 from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.process.stopping import StoppedError
 from cgd_ray.selection.selection import Counts, Selector
-from cgd_ray.training.background import Beside, training_beside
-from cgd_ray.training.driver import OnStep, passed_on
+from cgd_ray.training.background import BackgroundTraining, training_in_background
+from cgd_ray.training.driver import OnStep
 from cgd_ray.training.examples.preparation import Preparation, added_up
 from cgd_ray.training.examples.writing import nothing_left
-from cgd_ray.training.feed.step_writer import Dealer
+from cgd_ray.training.feed.step_writer import StepWriter
 from cgd_ray.training.job import TrainJob
 
 LOOK_INTERVAL_S = 0.5
@@ -50,7 +50,7 @@ class Feeder:
         self._prompts = load_prompts(config.prompts)
         self._arrivals = Arrivals(run)
         self._counts, self._reports, self._parts = Counts(), list[Mapping[str, Any]](), list[Path]()
-        self._dealer = Dealer(config.training, run.packed, pq.read_metadata(run.work_list).num_rows)
+        self._steps = StepWriter(config.training, run.packed, pq.read_metadata(run.work_list).num_rows)
 
     def look(self, selector: Selector) -> None:
         """Bring along what has arrived since the last look."""
@@ -61,7 +61,7 @@ class Feeder:
         for part in (part for part in new if part not in known):
             self._select(part, selector)
             self._take(part)
-            self._dealer.deal(self._counts.written)
+            self._steps.write(self._counts.written)
 
     def finish(self, selector: Selector) -> None:
         """Bring along the rest of a finished generation and publish the manifests of selection, examples and packing."""
@@ -74,7 +74,7 @@ class Feeder:
         details = {"version": RECORDS_VERSION, **self._counts.as_dict(), "seconds": time.monotonic() - self._started}
         write_manifest(self._run.selected, records["fingerprint"], self._parts, details)
         write_manifest(self._run.examples, records["fingerprint"], [], prepared)  # they went into the packed rows directly
-        self._dealer.finish(self._counts.written, records["fingerprint"])
+        self._steps.finish(self._counts.written, records["fingerprint"])
 
     def _selected(self, part: Path) -> Path:
         """Where the records of a part of the generation are once they are selected."""
@@ -86,19 +86,19 @@ class Feeder:
                 writer.write_table(batch)
 
     def _take(self, part: Path) -> None:
-        """Count the selected records of a part and give their examples to the dealer."""
+        """Count the selected records of a part and have their examples dealt out."""
         selected = self._selected(part)
         self._parts.append(selected)
         self._counts.add(pq.read_table(selected))
         preparation = Preparation(self._config.training, self._chat, self._prompts, [selected])
-        self._dealer.add(preparation)
+        self._steps.add(preparation)
         self._reports.append(preparation.report())
 
 
 class Feeding(threading.Thread):
     """Runs a feeder, and looks after the training, while the generation runs in the main thread, which gets the signals."""
 
-    def __init__(self, feeder: Feeder, selection: SelectionConfig, training: Beside, stop_flag: Path) -> None:
+    def __init__(self, feeder: Feeder, selection: SelectionConfig, training: BackgroundTraining, stop_flag: Path) -> None:
         super().__init__(daemon=True, name="feeding")
         self._feeder, self._selection, self._training, self._stop_flag = feeder, selection, training, stop_flag
         self._ended = threading.Event()
@@ -153,7 +153,7 @@ def run_live(
     The run directory then holds what the stages one after the other would have left in it, but for the examples' own file. Raises what
     generate() and train() do, StoppedError once both have ended in order, and ValueError when nothing is left to train on.
     """
-    with training_beside(training_job(config, run), on_step) as training:
+    with training_in_background(TrainJob.of(config, run, stream=records_fingerprint(config)), on_step) as training:
         if read_manifest(run.packed) is None:  # else a former driver has dealt everything out
             feeder = Feeder(config, run)
             with Feeding(feeder, config.selection, training, run.generation_state / STOP_FLAG) as feeding:
@@ -164,20 +164,3 @@ def run_live(
                     raise
                 feeding.finish()
         return training.result()
-
-
-def training_job(config: Config, run: RunDir) -> TrainJob:
-    """The training of a live run."""
-    return TrainJob(
-        training=config.training.model_dump(mode="json"),
-        model=config.student.model,
-        adapter=config.student.adapter,
-        packed=str(run.packed),
-        checkpoints=str(run.checkpoints),
-        metrics=str(run.metrics),
-        export_to=str(run.model),
-        about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
-        stream=records_fingerprint(config),
-        chat_template=config.student.chat_template,
-        environment=passed_on(),
-    )

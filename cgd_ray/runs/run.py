@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cgd_ray.cluster.capacity import check_cluster
 from cgd_ray.cluster.connection import connected, starts_here
-from cgd_ray.cluster.preflight import check_cluster, check_key, check_libraries, check_models
+from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.durable import durable_records
@@ -36,6 +37,7 @@ from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import make_examples
+from cgd_ray.training.job import TrainJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
     with refusing():
-        check_libraries(config)
+        check_libraries(config.training)
         phases = {stage.needs for stage in pending if stage.needs is not None}
         generates = not phases.isdisjoint({"generate", "live"})
         check_models(config, session.work_lists[run.work_list], ("student", "teacher") if generates else ("student",))
@@ -188,21 +190,7 @@ def _train(session: Session) -> None:
     num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
     with session.screen.progress("train", num_steps, "steps") as bar:
         display = TrainingDisplay(session.screen, bar)
-        report = train(
-            config.training,
-            config.student.model,
-            run.packed,
-            run.checkpoints,
-            run.metrics,
-            run.model,
-            display.show_step,
-            validation=run.validation_packed,
-            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
-            chat_template=config.student.chat_template,
-            answer=_exam_while_training(session),
-            on_answers=display.show_answers,
-            adapter=config.student.adapter,
-        )
+        report = train(TrainJob.of(config, run), display.show_step, _exam_while_training(session), display.show_measurement)
     write_json(run.training_report, report)
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import SelectionConfig
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA, STAGES, unusable
+from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA, TURNS, unusable
 from cgd_ray.data.rundir import atomic_write, write_manifest
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.selection.grading import Grader
@@ -81,7 +81,7 @@ def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = (
     """Why a graded record is not trained on, or None to keep it. The first reason in the order of the stages counts."""
     if row["error"] is not None:
         return "failed"
-    if (reason := unusable(row, STAGES)) is not None:
+    if (reason := unusable(row, TURNS)) is not None:
         return reason
     if keep == "verified" and row["refinement_correct"] is not True:
         return "not_verified"

@@ -1,9 +1,9 @@
-"""A training in a process of its own, beside what its driver does meanwhile.
+"""A training in the background: in a process of its own, while its driver does something else.
 
 Ray Train is waited for by whoever starts it and cannot be asked to give up; an actor can be killed, and its workers end with it. Ray
 Data's settings of the driver, which hold for its whole process, do not reach it either. SIGTERM, which the driver gets, reaches its ranks
 as a file, as in any training: they save the step that they are in and end.
-How to use: `with training_beside(job, on_step) as training: ...; report = training.result()`.
+How to use: `with training_in_background(job, on_step) as training: ...; report = training.result()`.
 """
 
 import time
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.process.stopping import draining_on_sigterm
-from cgd_ray.training.driver import OnStep, begin, check_stopped, fit, tailing
+from cgd_ray.training.driver import OnStep, begin, check_stopped, run_trainer, tailing
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
-from cgd_ray.training.observe.totals import report_of
+from cgd_ray.training.observe.totals import training_totals
 
 
-class Fitting:
+class TrainerActor:
     """The actor's state: none."""
 
-    def fit(self, job: TrainJob) -> None:
+    def run(self, job: TrainJob) -> None:
         """Run the training to its end."""
-        fit(job)
+        run_trainer(job)
 
 
-class Beside:
+class BackgroundTraining:
     """The training under way."""
 
     def __init__(self, job: TrainJob, task: Any) -> None:
@@ -46,7 +46,7 @@ class Beside:
         self._wait()
         check_stopped(self._job)
         return {
-            **report_of(self._job.training_config(), read_metrics(Path(self._job.metrics)), answers={}),
+            **training_totals(self._job.training_config(), read_metrics(Path(self._job.metrics)), measured={}),
             "seconds": time.monotonic() - self._started,
         }
 
@@ -67,7 +67,7 @@ class Beside:
 
 
 @contextmanager
-def training_beside(job: TrainJob, on_step: OnStep | None) -> Iterator[Beside]:
+def training_in_background(job: TrainJob, on_step: OnStep | None) -> Iterator[BackgroundTraining]:
     """Start the training; one that has not ended when this does is ended: after its save where SIGTERM is the reason, at once otherwise."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -76,8 +76,8 @@ def training_beside(job: TrainJob, on_step: OnStep | None) -> Iterator[Beside]:
     begin(job)
     with draining_on_sigterm(job.stop_flag), tailing(Path(job.metrics), on_step):
         # no task: cancelling one at the moment of its end is a fatal error inside Ray
-        actor = ray.remote(Fitting).options(num_cpus=0, scheduling_strategy=here).remote()
-        training = Beside(job, actor.fit.remote(job))
+        actor = ray.remote(TrainerActor).options(num_cpus=0, scheduling_strategy=here).remote()
+        training = BackgroundTraining(job, actor.run.remote(job))
         try:
             yield training
         finally:

@@ -1,93 +1,59 @@
 """Runs the training on Ray Train: a worker group with DeepSpeed inside, restarted from the newest checkpoint when a worker fails.
 
-How to use, with Ray initialised:
-`train(config.training, config.student.model, run.packed, run.checkpoints, run.metrics, run.model, on_step)`.
+How to use, with Ray initialised: `report = train(TrainJob.of(config, run), on_step)`.
 """
 
 import json
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
+from cgd_ray.process.faults import StageFailedError
 from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
 from cgd_ray.training.checkpoints.store import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.measuring import Answer, OnAnswers, answering
-from cgd_ray.training.observe.measurements import read_answers
+from cgd_ray.training.measuring import Examine, OnMeasured, measuring
+from cgd_ray.training.observe.measurements import read_measurements
 from cgd_ray.training.observe.metrics import MetricsTail, read_metrics
-from cgd_ray.training.observe.totals import report_of
+from cgd_ray.training.observe.totals import training_totals
 
 POLL_INTERVAL_S = 0.5
-PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
 
 OnStep = Callable[[dict[str, float]], None]
 
 
-class TrainingStoppedError(RuntimeError):
+class TrainingStoppedError(StageFailedError):
     """The loss or the gradients stopped being finite; the message names step, records and the last good checkpoint."""
 
 
 def train(
-    training: TrainingConfig,
-    model: str,
-    packed: Path,
-    checkpoints: Path,
-    metrics: Path,
-    export_to: Path,
-    on_step: OnStep | None = None,
-    validation: Path | None = None,
-    about: Mapping[str, str] | None = None,
-    chat_template: str | None = None,
-    answer: Answer | None = None,
-    on_answers: OnAnswers = lambda line: None,
-    adapter: str | None = None,
+    job: TrainJob, on_step: OnStep | None = None, examine: Examine | None = None, on_measured: OnMeasured = lambda line: None
 ) -> dict[str, Any]:
-    """Train `model` on packed rows and publish the result as `export_to`; resumes from what `checkpoints` holds.
+    """Train on packed rows and publish the student; resumes from what the job's directory of checkpoints holds.
 
-    `validation` holds the packed held-out examples; `about` says for the model card where the data come from; `chat_template` is the file
-    with the template of a model that has none, `adapter` the directory of a LoRA adapter that is merged into the model first. `answer`
-    answers held-out problems where training.validation.answers asks for it (see answering.py), and on_answers gets what came out; on_step
-    gets each step's metrics, in order. Returns what report_of() does, and seconds (of this call). Raises TrainingStoppedError, StoppedError
-    when SIGTERM has ended it after a save, or Ray Train's error once max_failures is used up.
+    on_step gets each step's metrics, in order. `examine` has a model answer held-out problems where training.validation.answers asks for
+    it (measuring.py), and on_measured gets what came out. Returns what training_totals() does, and seconds (of this call). Raises
+    TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once max_failures is used up.
     """
-    started = time.monotonic()
-    job = TrainJob(
-        training=training.model_dump(mode="json"),
-        model=model,
-        adapter=adapter,
-        packed=str(packed),
-        checkpoints=str(checkpoints),
-        metrics=str(metrics),
-        export_to=str(export_to),
-        validation=None if training.validation is None else str(validation),
-        about=dict(about or {}),
-        chat_template=chat_template,
-        environment=passed_on(),
-    )
+    started, training, metrics = time.monotonic(), job.training_config(), Path(job.metrics)
     begin(job)
     with (
         draining_on_sigterm(job.stop_flag),
         tailing(metrics, on_step),
-        nullcontext() if answer is None else answering(job, answer, on_answers),
+        nullcontext() if examine is None else measuring(job, examine, on_measured),
     ):
-        fit(job)
+        run_trainer(job)
     check_stopped(job)
-    answers = read_answers(job.answers_file)
-    prune(checkpoints, training.keep_checkpoints, len(read_metrics(metrics)), answers)  # what was kept for its answers alone
+    measured = read_measurements(job.measurements_file)
+    prune(Path(job.checkpoints), training.keep_checkpoints, len(read_metrics(metrics)), measured)  # what was kept to be measured alone
     if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":
         _export_best_by_answers(job, training)
-    return {**report_of(training, read_metrics(metrics), answers), "seconds": time.monotonic() - started}
-
-
-def passed_on() -> dict[str, str]:
-    """What the workers need of this process's environment."""
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**training_totals(training, read_metrics(metrics), measured), "seconds": time.monotonic() - started}
 
 
 def begin(job: TrainJob) -> None:
@@ -97,7 +63,7 @@ def begin(job: TrainJob) -> None:
         flag.unlink(missing_ok=True)
 
 
-def fit(job: TrainJob) -> None:
+def run_trainer(job: TrainJob) -> None:
     """Run the training on Ray Train to its end, or to where the stop flag ends it. Raises as train() does, but for StoppedError."""
     _make_trainer(job, job.training_config()).fit()
     if job.stopped_file.exists():
@@ -138,10 +104,10 @@ def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
     """In a task of its own: the model is held whole in host memory, and not in the driver's."""
     import ray
 
-    from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
+    from cgd_ray.training.checkpoints.export import export_checkpoint
 
     name = fingerprint(training, job.model, Path(job.packed), job.adapter)
-    chosen = best(Path(job.checkpoints), name, "pass@1", read_answers(job.answers_file))
+    chosen = best(Path(job.checkpoints), name, "pass@1", read_measurements(job.measurements_file))
     ray.get(ray.remote(num_cpus=0, max_calls=1)(export_checkpoint).remote(job, chosen, Path(job.export_to)))
 
 

@@ -1,6 +1,6 @@
 """The loss on held-out examples, in the same arm and over the same kind of rows as the training's, on all ranks together.
 
-How to use: `validation = Validation(training, packed, world_size)`; `validation.loss(engine, rank)` at the same step on every rank.
+How to use: `held_out = HeldOutLoss(training, packed, world_size)`; `held_out.mean(engine, rank)` at the same step on every rank.
 """
 
 from pathlib import Path
@@ -9,18 +9,19 @@ import torch
 import torch.distributed as dist
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.feed.batches import PackedRows, Plan
+from cgd_ray.training.feed.plan import PackedPlan
+from cgd_ray.training.feed.rows import PackedRows
 from cgd_ray.training.model.zero import ZeroEngine
 
 
-class Validation:
+class HeldOutLoss:
     """The held-out rows and how the ranks share them."""
 
     def __init__(self, training: TrainingConfig, packed: Path, world_size: int) -> None:
-        self._plan = Plan.make(training.model_copy(update={"num_epochs": 1}), packed, world_size)
+        self._plan = PackedPlan.make(training.model_copy(update={"num_epochs": 1}), packed, world_size)
         self._rows = PackedRows(packed)
 
-    def loss(self, engine: ZeroEngine, rank: int) -> float:
+    def mean(self, engine: ZeroEngine, rank: int) -> float:
         """Mean over all held-out target tokens; a collective."""
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         with engine.evaluating():

@@ -1,10 +1,15 @@
 """What a training worker is told: plain strings and numbers, so that it crosses processes and nodes."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.config import TrainingConfig
+from cgd_ray.config import Config, TrainingConfig
+from cgd_ray.data.rundir import RunDir
+
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "TRANSFORMERS_OFFLINE")
+"""What the workers need of the driver's environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +41,32 @@ class TrainJob:
     environment: dict[str, str] = field(default_factory=dict)
     """Environment variables for the workers."""
 
+    @classmethod
+    def of(cls, config: Config, run: RunDir, stream: str | None = None) -> "TrainJob":
+        """The training of a run; `stream` is the fingerprint of records that are still being made."""
+        student, training = config.student, config.training
+        return cls(
+            training=training.model_dump(mode="json"),
+            model=student.model,
+            adapter=student.adapter,
+            packed=str(run.packed),
+            checkpoints=str(run.checkpoints),
+            metrics=str(run.metrics),
+            export_to=str(run.model),
+            validation=None if training.validation is None else str(run.validation_packed),
+            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            stream=stream,
+            chat_template=student.chat_template,
+            environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        )
+
     def training_config(self) -> TrainingConfig:
         """The settings, typed again."""
         return TrainingConfig.model_validate(self.training)
 
     @property
-    def answers_file(self) -> Path:
-        """What held-out pass@1 came out for which checkpoint (answers.py)."""
+    def measurements_file(self) -> Path:
+        """What held-out pass@1 came out for which checkpoint (observe/measurements.py)."""
         return Path(self.metrics).with_name("validation.jsonl")
 
     @property

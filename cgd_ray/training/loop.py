@@ -1,7 +1,7 @@
 """The training of one rank: plan, engine, steps, metrics, checkpoints, export. Knows torch.distributed, not Ray.
 
 Every decision follows from the plan and the settings, which all ranks share; what is communicated is gradients, and the losses of each
-step for the log. How to use: `run_training(job, report)` in every process of an initialised process group (worker.py does so).
+step for the log. How to use: `run_training(job, on_saved)` in every process of an initialised process group (worker.py does so).
 """
 
 import logging
@@ -19,13 +19,14 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import write_json
 from cgd_ray.training.checkpoints import store as checkpoints
-from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
-from cgd_ray.training.checkpoints.export import export
+from cgd_ray.training.checkpoints.export import export, export_checkpoint
 from cgd_ray.training.checkpoints.model_card import model_card
+from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.writer import Saver
-from cgd_ray.training.feed.batches import PackedRows, Plan
+from cgd_ray.training.feed.plan import PackedPlan, Plan
+from cgd_ray.training.feed.rows import PackedRows
 from cgd_ray.training.feed.stream import StreamPlan, StreamRows
-from cgd_ray.training.held_out_loss import Validation
+from cgd_ray.training.held_out_loss import HeldOutLoss
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.model.host_memory import let_go_of_used_memory
 from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
@@ -38,7 +39,7 @@ from cgd_ray.training.observe.trackers import start_trackers
 logger = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
-Report = Callable[[Metrics, Path], None]
+OnSaved = Callable[[Metrics, Path], None]
 """Called by all ranks once a checkpoint is complete: the metrics of its step and its directory."""
 
 MAX_NAMED_RECORDS = 8  # in the message about a loss that is no number
@@ -50,16 +51,16 @@ class Rank:
 
     job: TrainJob
     training: TrainingConfig
-    plan: Plan | StreamPlan
+    plan: Plan
     rows: PackedRows
     engine: ZeroEngine
     rank: int
     fingerprint: str
     saver: Saver
-    validation: Validation | None
+    held_out: HeldOutLoss | None
 
 
-def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool] = lambda: False) -> None:
+def run_training(job: TrainJob, on_saved: OnSaved, is_preempted: Callable[[], bool] = lambda: False) -> None:
     """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this.
 
     Asked to stop (notices.py), it saves and returns. `is_preempted` tells whether a node of the ranks is about to be taken away; a
@@ -76,24 +77,24 @@ def run_training(job: TrainJob, report: Report, is_preempted: Callable[[], bool]
         notice = notices.after_step()
         is_over = notice == Notice.STOP or not state.plan.has(step)
         if is_over or notice == Notice.SAVE:
-            saving = save_next(state, saving, metrics, report)
+            saving = save_next(state, saving, metrics, on_saved)
         if is_over:
             break
         metrics, problem = train_step(state, step)
         if problem is not None:
-            finish_save(state, saving, report)
+            finish_save(state, saving, on_saved)
             if log is not None:
                 write_json(job.stopped_file, {"step": step + 1, "problem": problem})
                 log.close()
             return
         step += 1
-        if state.validation is not None and is_validated(step, state):
-            metrics |= {"validation/loss": state.validation.loss(state.engine, state.rank)}
+        if state.held_out is not None and is_validated(step, state):
+            metrics |= {"validation/loss": state.held_out.mean(state.engine, state.rank)}
         if log is not None:
             log.write(metrics)
         if is_due(step, state):
-            saving = save_next(state, saving, metrics, report)
-    finish_save(state, saving, report)
+            saving = save_next(state, saving, metrics, on_saved)
+    finish_save(state, saving, on_saved)
     if log is not None:
         log.close()
     if notice != Notice.STOP:
@@ -137,7 +138,7 @@ def export_student(state: Rank) -> None:
             card = model_card(job, state.fingerprint, state.plan.num_steps, read_metrics(Path(job.metrics)))
             export(weights, job.model, state.training.precision, Path(job.export_to), state.fingerprint, job.chat_template, card)
     elif state.rank == 0 and validation is not None and validation.choose_by == "loss":
-        best = checkpoints.best(Path(job.checkpoints), state.fingerprint, "loss", answers={})
+        best = checkpoints.best(Path(job.checkpoints), state.fingerprint, "loss", measured={})
         export_checkpoint(job, best, Path(job.export_to))
     dist.barrier()
 
@@ -158,13 +159,13 @@ def build_rank(job: TrainJob) -> Rank:
     return Rank(
         job=job,
         training=training,
-        plan=StreamPlan(training, packed, world_size) if training.streaming else Plan.make(training, packed, world_size),
+        plan=StreamPlan(training, packed, world_size) if training.streaming else PackedPlan.make(training, packed, world_size),
         rows=StreamRows(packed, training.global_batch_size) if training.streaming else PackedRows(packed),
         engine=ZeroEngine(training, job.model, world_size, job.adapter),
         rank=rank,
         fingerprint=fingerprint,
-        saver=Saver(directory, fingerprint, attempt[0], rank, world_size, training.keep_checkpoints, job.answers_file),
-        validation=None if job.validation is None else Validation(training, Path(job.validation), world_size),
+        saver=Saver(directory, fingerprint, attempt[0], rank, world_size, training.keep_checkpoints, job.measurements_file),
+        held_out=None if job.validation is None else HeldOutLoss(training, Path(job.validation), world_size),
     )
 
 
@@ -183,18 +184,18 @@ def restore(state: Rank) -> int:
         raise choice[0]
     if choice[0] is None:
         return 0
-    state.engine.load(choice[0].directory, choice[0].step)
+    state.engine.load(Shards(choice[0].directory).read, choice[0].step)
     logger.info("resumed after step %d from %s", choice[0].step, choice[0].directory)
     return choice[0].step
 
 
-def save_next(state: Rank, saving: Metrics | None, metrics: Metrics | None, report: Report) -> Metrics | None:
+def save_next(state: Rank, saving: Metrics | None, metrics: Metrics | None, on_saved: OnSaved) -> Metrics | None:
     """Begin to save the step with these metrics, unless that is what is being saved, once the save before is finished; returns its metrics.
 
     A collective.
     """
     if metrics is not None and metrics is not saving:
-        finish_save(state, saving, report)
+        finish_save(state, saving, on_saved)
         start_save(state, metrics)
     return metrics
 
@@ -213,13 +214,13 @@ def start_save(state: Rank, metrics: Metrics) -> None:
     state.saver.start(state.engine.snapshot(), details)
 
 
-def finish_save(state: Rank, metrics: Metrics | None, report: Report) -> None:
-    """Wait until the checkpoint of the step with these metrics is complete, if one is being written, and report it. A collective."""
+def finish_save(state: Rank, metrics: Metrics | None, on_saved: OnSaved) -> None:
+    """Wait until the checkpoint of the step with these metrics is complete, if one is being written, and tell of it. A collective."""
     if metrics is None:
         return
     state.saver.finish()
     dist.barrier()  # rank 0 has published it
-    report(metrics, checkpoints.directory_of(Path(state.job.checkpoints), int(metrics["train/step"])))
+    on_saved(metrics, checkpoints.directory_of(Path(state.job.checkpoints), int(metrics["train/step"])))
 
 
 def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:

@@ -19,6 +19,7 @@ from cgd_ray.process.console import Screen
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import write_examples
+from cgd_ray.training.job import TrainJob
 from examples.tinymath.corpus import student_examples, take_tokens, teacher_examples, tokenizer_texts
 from examples.tinymath.problems import committed_splits
 from examples.tinymath.tokenizer import VOCABULARY_SIZE, save_tokenizer, train_tokenizer
@@ -96,6 +97,18 @@ def prepare(role: Role, root: Path, num_tokens: int) -> int:
     return -(-int(packed["rows"]) // TRAINING.global_batch_size)
 
 
+def job_of(root: Path) -> TrainJob:
+    """The training of one model in its directory."""
+    return TrainJob(
+        training=TRAINING.model_dump(mode="json"),
+        model=str(root / "initial"),
+        packed=str(root / "packed"),
+        checkpoints=str(root / "checkpoints"),
+        metrics=str(root / "metrics.jsonl"),
+        export_to=str(root / "model"),
+    )
+
+
 def main() -> None:
     """Train both models, or one, one after the other."""
     logging.basicConfig(level=logging.INFO)
@@ -112,12 +125,7 @@ def main() -> None:
             num_steps = prepare(ROLES[name], root, arguments.tokens or ROLES[name].num_tokens)
             with screen.progress(name, num_steps, "steps") as bar:
                 train(
-                    TRAINING,
-                    str(root / "initial"),
-                    root / "packed",
-                    root / "checkpoints",
-                    root / "metrics.jsonl",
-                    root / "model",
+                    job_of(root),
                     lambda step, bar=bar: bar.update(int(step["train/step"]), f"loss {step['train/loss']:.3f}"),  # type: ignore[misc]
                 )
 

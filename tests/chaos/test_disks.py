@@ -21,16 +21,17 @@ import yaml
 from cgd_ray.config import SelectionConfig
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_json, read_manifest, write_json, write_manifest
-from cgd_ray.engines.spending import Ledger, Purchase, spent
+from cgd_ray.engines.spending import Journal, Purchase, spent
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.process.faults import StageFailedError, failing
 from cgd_ray.selection.selection import select_records
-from cgd_ray.training.checkpoints.shards import Shards, key
+from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.store import newest
 from cgd_ray.training.checkpoints.writer import Saver
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import write_examples
+from cgd_ray.training.model.zero_state import Range
 from tests.builders import random_examples, tiny_model, tiny_records
 from tests.chaos.driver import make_config
 from tests.fakes import FakeEngines
@@ -171,7 +172,7 @@ def saving(disk: Disk, elsewhere: Path) -> tuple[Work, IsWhole]:
 
     def save() -> None:
         saver.start(
-            {key("weight", 0, "a"): torch.arange(100_000.0)}, {"step": 3, "validation_loss": None, "is_answered": False, "consumed": None}
+            {Range("weight", 0, "a"): torch.arange(100_000.0)}, {"step": 3, "validation_loss": None, "is_answered": False, "consumed": None}
         )
         saver.finish()
 
@@ -206,7 +207,7 @@ def test_a_purchase_that_does_not_fit_is_not_counted_and_spoils_no_other(disk: D
     def purchase(key: str, length: int) -> Purchase:
         return Purchase(key=key, prompt_tokens=1, cached_tokens=0, tokens=1, text="x" * length, finish_reason="stop")
 
-    ledger = Ledger(disk.root / "spending")
+    ledger = Journal(disk.root / "spending")
     ledger.add(purchase("small", 10))
     disk.fill(2 * PAGE_BYTES)
     assert re.fullmatch(FULL, told(lambda: ledger.add(purchase("large", 10 * PAGE_BYTES)), disk.root))

@@ -29,9 +29,8 @@ def main(job_file: Path, raylets: Path, num_nodes: int) -> None:
         pid = second.all_processes["raylet"][0].process.pid
         raylets.write_text(json.dumps({"pid": pid, "id": second.node_id, "address": cluster.address}))
         ray.init(address=cluster.address)
-    packed, checkpoints, metrics, model = (Path(path) for path in (job.packed, job.checkpoints, job.metrics, job.export_to))
-    train(job.training_config(), job.model, packed, checkpoints, metrics, model)
-    metrics.with_name("trained").touch()
+    train(job)
+    Path(job.metrics).with_name("trained").touch()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, WORK_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts
-from cgd_ray.engines.engine import RealEngines
+from cgd_ray.engines.real import RealEngines
 from cgd_ray.engines.spending import spent
 from cgd_ray.engines.vllm_engine import CPU_ENVIRONMENT, ENGINE_ENVIRONMENT
 from cgd_ray.generation.stages import CritiqueRefineStage, StageSpec
@@ -75,7 +75,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import ray
 from cgd_ray.config import Config
-from cgd_ray.engines.engine import Generation, RealEngines
+from cgd_ray.engines.engine import Generation
+from cgd_ray.engines.real import RealEngines
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.data.rundir import RunDir
 

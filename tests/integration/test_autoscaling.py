@@ -29,7 +29,7 @@ from pathlib import Path
 from cgd_ray.cluster.connection import connected
 from cgd_ray.config import ClusterConfig, Config
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.cluster.preflight import check_cluster
+from cgd_ray.cluster.capacity import check_cluster
 from tests.integration.test_groups import engine_with_gpus, make_config, prepared
 if __name__ == "__main__":
     root, cluster = Path(sys.argv[1]), ClusterConfig.model_validate_json(sys.argv[2])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import Message
-from cgd_ray.engines.engine import vllm_engine
+from cgd_ray.engines.real import start_vllm
 from tests.builders import CHATML, TURN_END, tiny_model, tiny_tokenizer
 
 
@@ -40,7 +40,7 @@ def test_generation_stops_at_the_end_token_of_the_template(tmp_path: Path) -> No
         sampling=SamplingConfig(max_tokens=16),
         placement=PlacementConfig(requests_in_flight=2),
     )
-    engine = vllm_engine(role)
+    engine = start_vllm(role)
     generation = asyncio.run(engine.generate([Message(role="user", content="Hi")], role.sampling, seed=0))
     engine.close()
     assert (generation.finish_reason, generation.num_tokens, generation.text) == ("stop", 1, "")

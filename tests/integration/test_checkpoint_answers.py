@@ -20,12 +20,12 @@ from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.evaluation.evaluate import Exam
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.selection.grading import Grader
-from cgd_ray.training.checkpoints.checkpoint_export import export_checkpoint
+from cgd_ray.training.checkpoints.export import export_checkpoint
 from cgd_ray.training.checkpoints.store import checked, directory_of
 from cgd_ray.training.driver import train
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.measuring import answering
-from cgd_ray.training.observe.measurements import Answers, read_answers
+from cgd_ray.training.measuring import measuring
+from cgd_ray.training.observe.measurements import Measurement, read_measurements
 from tests.builders import packed_examples
 from tests.trainings import make_training
 
@@ -100,16 +100,6 @@ def real(tmp_path_factory: pytest.TempPathFactory, problems: list[dict[str, Any]
         }
     )
     exam = Exam(student=student, prompts=PROMPTS, work_list=work_list, grading_timeout_s=5)
-    report = train(
-        training,
-        str(STUDENT),
-        packed,
-        root / "checkpoints",
-        root / "metrics.jsonl",
-        root / "model",
-        validation=held_out,
-        answer=LastByEngine(exam),
-    )
     job = TrainJob(
         training=training.model_dump(mode="json"),
         model=str(STUDENT),
@@ -117,15 +107,16 @@ def real(tmp_path_factory: pytest.TempPathFactory, problems: list[dict[str, Any]
         checkpoints=str(root / "checkpoints"),
         metrics=str(root / "metrics.jsonl"),
         export_to=str(root / "model"),
+        validation=str(held_out),
     )
-    return job, report
+    return job, train(job, examine=LastByEngine(exam))
 
 
 def test_what_is_recorded_for_a_checkpoint_is_what_its_student_answers(
     real: tuple[TrainJob, dict[str, Any]], problems: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     job, report = real
-    lines = read_answers(job.answers_file)
+    lines = read_measurements(job.measurements_file)
     assert list(lines) == [1, 2]
     assert report["validation_pass@1"] == {step: line["pass@1"] for step, line in lines.items()}
     assert lines[2]["num_problems"] == NUM_PROBLEMS
@@ -138,7 +129,7 @@ def test_what_is_recorded_for_a_checkpoint_is_what_its_student_answers(
         ids = chat.prompt(PROMPTS.solve_messages(row["question"], None)).input_ids
         output = causal_lm.generate(torch.tensor([ids]), max_new_tokens=MAX_TOKENS, do_sample=False)[0, len(ids) :]
         answers.append((chat.tokenizer.decode(output, skip_special_tokens=True), row["reference_answer"]))
-    graded = pq.read_table(job.answers_file.with_suffix("") / newest.directory.name / "graded.parquet").to_pylist()
+    graded = pq.read_table(job.measurements_file.with_suffix("") / newest.directory.name / "graded.parquet").to_pylist()
     assert sorted(row["attempt"] for row in graded) == sorted(answer for answer, _ in answers)
     with Grader(timeout_s=5) as grader:
         assert lines[2]["pass@1"] == sum(map(bool, grader.grade(answers))) / NUM_PROBLEMS
@@ -147,7 +138,7 @@ def test_what_is_recorded_for_a_checkpoint_is_what_its_student_answers(
 def test_the_student_of_the_best_answers_is_exported(real: tuple[TrainJob, dict[str, Any]], tmp_path: Path) -> None:
     job, report = real
     best = report["best_pass@1_step"]
-    assert (best, report["best_validation_pass@1"]) == (2, read_answers(job.answers_file)[2]["pass@1"])
+    assert (best, report["best_validation_pass@1"]) == (2, read_measurements(job.measurements_file)[2]["pass@1"])
     export_checkpoint(job, checked(directory_of(Path(job.checkpoints), best)), tmp_path / "model")
     exported, again = (Path(directory) / "model.safetensors" for directory in (job.export_to, tmp_path / "model"))
     assert exported.read_bytes() == again.read_bytes()
@@ -164,16 +155,20 @@ def test_a_failure_is_a_line_with_its_reason_and_an_interruption_leaves_the_rest
     shutil.copytree(Path(real[0].checkpoints), tmp_path / "checkpoints")
     shutil.copy(real[0].metrics, tmp_path)
     job = replace(real[0], checkpoints=str(tmp_path / "checkpoints"), metrics=str(tmp_path / "metrics.jsonl"))
-    told: list[Answers] = []
+    told: list[Measurement] = []
     assert saved_steps(job) == [1, 2]
-    with pytest.raises(KeyboardInterrupt), answering(job, Steps(waits_for=tmp_path / "never"), told.append):
+    with pytest.raises(KeyboardInterrupt), measuring(job, Steps(waits_for=tmp_path / "never"), told.append):
         raise KeyboardInterrupt
-    assert (told, read_answers(job.answers_file)) == ([], {})
-    with answering(job, Steps(broken=1), told.append):
+    assert (told, read_measurements(job.measurements_file)) == ([], {})
+    with measuring(job, Steps(broken=1), told.append):
         pass  # the training has ended before anything is measured
-    assert told == list(read_answers(job.answers_file).values()) == [{"step": 1, "problem": "for step 1"}, {"step": 2, "pass@1": 0.2}]
+    assert (
+        told
+        == list(read_measurements(job.measurements_file).values())
+        == [{"step": 1, "problem": "for step 1"}, {"step": 2, "pass@1": 0.2}]
+    )
     assert [path.name for path in sorted((tmp_path / "validation").iterdir())] == ["step-00000001", "step-00000002", "tensorboard"]
     assert not list(tmp_path.glob("validation/*/model"))
-    with answering(job, Steps(broken=2), told.append):
+    with measuring(job, Steps(broken=2), told.append):
         pass  # there is nothing left
     assert len(told) == 2

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.data.rundir import RunDir, read_manifest, write_json
+from cgd_ray.generation.pipeline import records_fingerprint
 from cgd_ray.reporting.summary import summarise
-from cgd_ray.runs.live import run_live, training_job
+from cgd_ray.runs.live import run_live
 from cgd_ray.training.checkpoints.store import directory_of
-from cgd_ray.training.feed.step_writer import Dealer
+from cgd_ray.training.feed.step_writer import StepWriter
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
 from tests.builders import prepared_examples, random_examples
@@ -148,13 +149,13 @@ class StreamDealt:
     def __init__(self, job: TrainJob) -> None:
         examples = prepared_examples(random_examples(80))
         self._num_examples = len(examples)
-        self._dealer = Dealer(job.training_config(), Path(job.packed), self._num_examples)
-        self._dealer.add(examples)
-        self._dealer.deal(self._num_examples)
+        self._steps = StepWriter(job.training_config(), Path(job.packed), self._num_examples)
+        self._steps.add(examples)
+        self._steps.write(self._num_examples)
         self.num_dealt = len(list(Path(job.packed).glob("step-*.parquet")))
 
     def finish(self) -> None:
-        self._dealer.finish(self._num_examples, "made so")
+        self._steps.finish(self._num_examples, "made so")
 
 
 def stop_when_waiting(job: TrainJob, num_steps: int) -> None:
@@ -211,7 +212,7 @@ def test_a_driver_killed_while_both_run_is_started_again_and_trains_the_numbers_
     assert_summary_adds_up(run)
 
     uninterrupted = replace(
-        training_job(make_config(tmp_path), run),
+        TrainJob.of(make_config(tmp_path), run, stream=records_fingerprint(make_config(tmp_path))),
         checkpoints=str(tmp_path / "again"),
         metrics=str(tmp_path / "again.jsonl"),
         export_to=str(tmp_path / "again-model"),

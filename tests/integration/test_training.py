@@ -22,7 +22,8 @@ from cgd_ray.engines.adapters import merge, read_adapter
 from cgd_ray.training.driver import TrainingStoppedError, train
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import make_examples
-from cgd_ray.training.feed.batches import PackedRows, Plan
+from cgd_ray.training.feed.plan import PackedPlan
+from cgd_ray.training.feed.rows import PackedRows
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
 from tests.bare_vllm import bare_vllm
@@ -207,12 +208,6 @@ def test_the_export_of_sharded_tied_weights_answers_alike_in_transformers_and_vl
     assert answers != greedy_answers(Path(trained.model), asked), "the training should have changed what the model says"
 
 
-def train_on_ray(data: Data, job: TrainJob) -> dict[str, Any]:
-    """The same training through the driver, as a run does it."""
-    packed, checkpoints, metrics, export_to = map(Path, (job.packed, job.checkpoints, job.metrics, job.export_to))
-    return train(job.training_config(), job.model, packed, checkpoints, metrics, export_to)
-
-
 def whole_checkpoints(job: TrainJob) -> list[str]:
     return sorted(path.parent.name for path in Path(job.checkpoints).glob("step-*/manifest.json"))
 
@@ -238,7 +233,7 @@ def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(tr
     job = trained.job("killed", checkpoint_every_steps=4, **LONG)
     killer = WorkerKiller(Path(job.metrics), after_step=9)
     killer.start()
-    report = train_on_ray(trained, job)
+    report = train(job)
     assert 9 <= killer.steps_done < 30
     assert (report["steps"], report["world_size"], report["zero_stage"]) == (30, 2, 3)
     assert (report["first_loss"], report["last_loss"]) == (trained.losses("long")[0], pytest.approx(trained.losses("long")[-1], rel=1e-6))
@@ -248,7 +243,7 @@ def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(tr
     # Another start, with the newest checkpoint damaged: the last steps are taken again, by a driver that knows nothing of the first.
     state = max((Path(job.checkpoints) / "step-00000030").glob("*.safetensors"))
     state.write_bytes(bytes(state.stat().st_size))
-    assert train_on_ray(trained, job)["steps"] == 30
+    assert train(job)["steps"] == 30
     assert_same_training(trained, "killed", "long")
     assert whole_checkpoints(job) == ["step-00000028", "step-00000030"]
 
@@ -261,7 +256,7 @@ def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_
     }
     training = make_training(context_length=100, checkpoint_every_steps=1)
     packed = packed_examples(data.root / "sound", training, examples)
-    second_ranks_rows = Plan.make(training, packed, world_size=2).micro_batches(1, rank=1)
+    second_ranks_rows = PackedPlan.make(training, packed, world_size=2).micro_batches(1, rank=1)
     names = PackedRows(packed).record_ids(second_ranks_rows[1])
     examples[names[0]].input_ids[0] = poisoned_token
     packed_examples(data.root / "poisoned", training, examples)  # the same rows, as the lengths are the same
@@ -274,7 +269,7 @@ def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_
         data.job("stopped", **training.model_dump()), model=str(data.root / "untied"), packed=str(data.root / "poisoned" / "packed")
     )
     with pytest.raises(TrainingStoppedError, match="training stopped at step 2: loss nan, gradient norm") as stopped:
-        train_on_ray(data, job)
+        train(job)
     message = str(stopped.value)
     assert f"in records {', '.join(names)};" in message
     assert f"the last good checkpoint is {job.checkpoints}/step-00000001" in message

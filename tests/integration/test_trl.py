@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from cgd_ray.training.feed.batches import make_batch
+from cgd_ray.training.feed.rows import make_batch
 from cgd_ray.training.model.attention import PACKED_ATTENTION
 from cgd_ray.training.model.loss import TargetLoss
 from tests.builders import random_examples, tiny_model

@@ -11,8 +11,8 @@ import yaml
 
 from cgd_ray.data.rundir import read_manifest
 from cgd_ray.training.job import TrainJob
-from cgd_ray.training.observe.measurements import read_answers
-from cgd_ray.training.observe.totals import report_of
+from cgd_ray.training.observe.measurements import read_measurements
+from cgd_ray.training.observe.totals import training_totals
 
 PACKAGES = ("cgd-ray", "torch", "transformers", "deepspeed", "ray")
 
@@ -21,7 +21,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
     """Markdown, with the header that the Hugging Face hub reads; `lines` are the steps' metrics."""
     training, packed = job.training_config(), read_manifest(Path(job.packed))
     assert packed is not None, "training starts on finished data only"
-    report = report_of(training, lines, read_answers(job.answers_file))
+    report = training_totals(training, lines, read_measurements(job.measurements_file))
     base = _public_name(job.model)
     facts = {
         "base model": base if job.adapter is None else f"{base} with the adapter {_public_name(job.adapter)}",

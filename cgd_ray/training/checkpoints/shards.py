@@ -2,7 +2,7 @@
 
 Each tensor is a range of a flattened parameter (its fp32 weight or an AdamW moment), so what one number of workers or one ZeRO stage
 has written, any other reads: what DeepSpeed calls a universal checkpoint, without its second pass over pickles.
-How to use: `sha256 = write_shard(path, {key(kind, start, name): tensor})`; `Shards(directory).read(kind, name, start, numel)`.
+How to use: `sha256 = write_shard(path, {Range(kind, start, name): tensor})`; `Shards(directory).read(kind, name, start, numel)`.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from cgd_ray.training.model.zero_state import Range
+
 SUFFIX = ".safetensors"
 
 
@@ -30,21 +32,16 @@ class _Piece:
     """Reads the file at the positions that are asked of it."""
 
 
-def key(kind: str, start: int, name: str) -> str:
-    """How a file names the range of parameter `name` that begins at element `start`; kind is `weight` or an optimizer state."""
-    return f"{kind}/{start}/{name}"
-
-
-def write_shard(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+def write_shard(path: Path, tensors: Mapping[Range, torch.Tensor]) -> str:
     """Write fp32 CPU tensors durably and return the file's SHA-256.
 
     Written by hand because safetensors' own writer holds Python's lock, which would stall the training that goes on meanwhile.
     """
     entries, end = {}, 0
-    for name, tensor in tensors.items():
-        assert tensor.dtype == torch.float32, f"{name} is {tensor.dtype}; the training state is fp32"
+    for saved, tensor in tensors.items():
+        assert tensor.dtype == torch.float32, f"{saved} is {tensor.dtype}; the training state is fp32"
         start, end = end, end + tensor.numel() * tensor.element_size()
-        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        entries[_key(saved)] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
     digest = hashlib.sha256()
@@ -66,9 +63,8 @@ class Shards:
         for path in sorted(directory.glob(f"*{SUFFIX}")):
             file = safe_open(path, framework="pt")
             for saved in file.keys():  # noqa: SIM118  (a safetensors file is no mapping)
-                kind, start, name = saved.split("/", 2)
-                piece = file.get_slice(saved)
-                self._pieces[kind, name].append(_Piece(start=int(start), numel=piece.get_shape()[0], slice=piece))
+                what, piece = _range(saved), file.get_slice(saved)
+                self._pieces[what.kind, what.name].append(_Piece(start=what.start, numel=piece.get_shape()[0], slice=piece))
 
     def read(self, kind: str, name: str, start: int, numel: int) -> torch.Tensor:
         """Elements [start, start + numel) of the flattened parameter, whoever wrote them. Raises ValueError when some are missing."""
@@ -81,3 +77,13 @@ class Shards:
         if found != numel:
             raise ValueError(f"checkpoint {self._directory} lacks {numel - found} of {numel} elements of {name} ({kind}); remove it")
         return values
+
+
+def _key(saved: Range) -> str:
+    """How a file names a range."""
+    return f"{saved.kind}/{saved.start}/{saved.name}"
+
+
+def _range(key: str) -> Range:
+    kind, start, name = key.split("/", 2)
+    return Range(kind, int(start), name)

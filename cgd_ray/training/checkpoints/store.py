@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cgd_ray.config import EXECUTION_ONLY, TrainingConfig
+from cgd_ray.config import EXECUTION_ONLY, TrainingConfig, identity
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256, read_json, read_manifest, write_json
 from cgd_ray.engines.adapters import adapter_identity
-from cgd_ray.training.observe.measurements import AnswersByStep
+from cgd_ray.training.observe.measurements import MeasurementsByStep
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def fingerprint(training: TrainingConfig, model: str, packed: Path, adapter: str
 
     `stream` stands for packed data that are still being made; what a checkpoint has consumed of them is then named in the checkpoint.
     """
-    settings = training.model_dump(mode="json", exclude={**dict.fromkeys(NO_EFFECT, True), "validation": ONLY_MEASURED})
+    settings = identity(training, exclude=NO_EFFECT)
+    if settings["validation"] is not None:
+        settings["validation"] = {name: value for name, value in settings["validation"].items() if name not in ONLY_MEASURED}
     content: dict[str, Any] = {"training": settings, "packed": stream or _hashes(packed), "model": _model_identity(model)}
     if adapter is not None:
         content["adapter"] = adapter_identity(adapter)
@@ -88,7 +90,7 @@ def publish(written: Path, checkpoints: Path, name: str, parts: Sequence[Mapping
     return directory
 
 
-def prune(checkpoints: Path, keep: int, saved_step: int, answers: AnswersByStep) -> None:
+def prune(checkpoints: Path, keep: int, saved_step: int, measured: MeasurementsByStep) -> None:
     """Remove all but the newest `keep` checkpoints, the best ones, and those whose answers are still awaited.
 
     Those after `saved_step`, which has just been saved, were found damaged and taken again: they go too, and do not count as the newest.
@@ -98,23 +100,23 @@ def prune(checkpoints: Path, keep: int, saved_step: int, answers: AnswersByStep)
         directories.remove(directory)
         _remove(directory)
     found = [Saved.of(directory, manifest) for directory in directories if (manifest := read_json(directory / "manifest.json")) is not None]
-    spared = {saved.directory for saved in found if _is_awaited(saved, answers)}
+    spared = {saved.directory for saved in found if _is_awaited(saved, measured)}
     for choose_by in get_args(ChooseBy):
-        if (best_of_all := _best(found, choose_by, answers)) is not None:
+        if (best_of_all := _best(found, choose_by, measured)) is not None:
             spared.add(best_of_all.directory)
     for directory in directories[keep:]:
         if directory not in spared:
             _remove(directory)
 
 
-def awaited(checkpoints: Path, answers: AnswersByStep) -> list[Saved]:
+def awaited(checkpoints: Path, measured: MeasurementsByStep) -> list[Saved]:
     """Checkpoints that held-out problems are still to be answered with, oldest first."""
     found = []
     for directory in sorted(checkpoints.glob("step-*")):
         with suppress(FileNotFoundError):  # pruned while it is looked at
             if (manifest := read_json(directory / "manifest.json")) is not None:
                 found.append(Saved.of(directory, manifest))
-    return [saved for saved in found if _is_awaited(saved, answers)]
+    return [saved for saved in found if _is_awaited(saved, measured)]
 
 
 def remove_leftovers(checkpoints: Path) -> None:
@@ -137,9 +139,9 @@ def newest(checkpoints: Path, name: str, consumed: Callable[[int], str | None] =
     return saved
 
 
-def best(checkpoints: Path, name: str, choose_by: ChooseBy, answers: AnswersByStep) -> Saved:
+def best(checkpoints: Path, name: str, choose_by: ChooseBy, measured: MeasurementsByStep) -> Saved:
     """The complete and undamaged checkpoint with the least held-out loss or the highest pass@1; the last one when they are equal."""
-    found = _best(list(_whole(checkpoints, name)), choose_by, answers)
+    found = _best(list(_whole(checkpoints, name)), choose_by, measured)
     if found is None:
         remedies = {"loss": "set training.export to last", "pass@1": "mend what validation.jsonl names and remove it to measure again"}
         raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out {choose_by}; {remedies[choose_by]}")
@@ -168,21 +170,21 @@ def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
         yield Saved.of(directory, manifest)
 
 
-def _best(newest_first: Sequence[Saved], choose_by: ChooseBy, answers: AnswersByStep) -> Saved | None:
+def _best(newest_first: Sequence[Saved], choose_by: ChooseBy, measured: MeasurementsByStep) -> Saved | None:
     """The best of those that were measured; the newest when they are equal."""
-    scores = [(saved, score) for saved in newest_first if (score := _score(saved, choose_by, answers)) is not None]
+    scores = [(saved, score) for saved in newest_first if (score := _score(saved, choose_by, measured)) is not None]
     return max(scores, key=lambda scored: scored[1])[0] if scores else None
 
 
-def _score(saved: Saved, choose_by: ChooseBy, answers: AnswersByStep) -> float | None:
+def _score(saved: Saved, choose_by: ChooseBy, measured: MeasurementsByStep) -> float | None:
     """The more the better; None when it was not measured."""
     if choose_by == "pass@1":
-        return answers.get(saved.step, {}).get("pass@1")
+        return measured.get(saved.step, {}).get("pass@1")
     return None if saved.validation_loss is None else -saved.validation_loss
 
 
-def _is_awaited(saved: Saved, answers: AnswersByStep) -> bool:
-    return saved.is_answered and saved.step not in answers
+def _is_awaited(saved: Saved, measured: MeasurementsByStep) -> bool:
+    return saved.is_answered and saved.step not in measured
 
 
 def _remove(directory: Path) -> None:

@@ -17,7 +17,8 @@ import torch
 
 from cgd_ray.training.checkpoints import store as checkpoints
 from cgd_ray.training.checkpoints.shards import SUFFIX, write_shard
-from cgd_ray.training.observe.measurements import read_answers
+from cgd_ray.training.model.zero_state import Range
+from cgd_ray.training.observe.measurements import read_measurements
 
 POLL_INTERVAL_S = 0.02  # between looks for the other ranks' notes
 
@@ -25,17 +26,17 @@ POLL_INTERVAL_S = 0.02  # between looks for the other ranks' notes
 class Saver:
     """One rank's part in every save."""
 
-    def __init__(self, directory: Path, fingerprint: str, attempt: str, rank: int, world_size: int, keep: int, answers: Path) -> None:
+    def __init__(self, directory: Path, fingerprint: str, attempt: str, rank: int, world_size: int, keep: int, measured: Path) -> None:
         """`attempt` names this start of the training, the same on all ranks: an earlier one's late writers are not in the way.
 
-        `answers` is the file that tells how good the checkpoints are (answers.py).
+        `measured` is the file that tells how good the checkpoints are (observe/measurements.py).
         """
         self._directory, self._fingerprint, self._attempt = directory, fingerprint, attempt
-        self._rank, self._world_size, self._keep, self._answers = rank, world_size, keep, answers
+        self._rank, self._world_size, self._keep, self._measured = rank, world_size, keep, measured
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def start(self, tensors: Mapping[str, torch.Tensor], details: Mapping[str, Any]) -> None:
+    def start(self, tensors: Mapping[Range, torch.Tensor], details: Mapping[str, Any]) -> None:
         """Begin to write; `tensors` belong to the saver from now on, `details` (step and what else) go into the manifest."""
         assert self._thread is None, "one save at a time"
         self._error = None
@@ -51,13 +52,13 @@ class Saver:
         if self._error is not None:
             raise self._error
 
-    def _run(self, tensors: Mapping[str, torch.Tensor], details: Mapping[str, Any]) -> None:
+    def _run(self, tensors: Mapping[Range, torch.Tensor], details: Mapping[str, Any]) -> None:
         try:
             self._write(tensors, details)
         except BaseException as error:  # a thread has nobody to tell; finish() does
             self._error = error
 
-    def _write(self, tensors: Mapping[str, torch.Tensor], details: Mapping[str, Any]) -> None:
+    def _write(self, tensors: Mapping[Range, torch.Tensor], details: Mapping[str, Any]) -> None:
         final = checkpoints.directory_of(self._directory, details["step"])
         writing = final.with_name(f".{final.name}.{self._attempt}.tmp")
         writing.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ class Saver:
         if self._rank == 0:
             parts = [_wait_for(_note(writing, rank)) for rank in range(self._world_size)]
             checkpoints.publish(writing, self._directory, self._fingerprint, parts, details)
-            checkpoints.prune(self._directory, self._keep, details["step"], read_answers(self._answers))
+            checkpoints.prune(self._directory, self._keep, details["step"], read_measurements(self._measured))
 
 
 def _put_note(note: Path, content: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """Deals examples out to the optimizer steps of a training that has begun before all of them are made: one file of packed rows per step.
 
 Examples wait in a pool until they fill a step, are packed first-fit-decreasing, and what does not fit into the step waits for the next.
-A step's file appears whole, and the files themselves are the journal of what has been dealt out, so a killed dealer's successor deals no
-example twice and none is lost. How to use: `dealer = Dealer(training, packed, num_records)`; as examples come, `dealer.add(examples)` and
-`dealer.deal(num_seen)`; at the end `dealer.finish(num_seen, fingerprint)`. stream.py reads the files.
+A step's file appears whole, and the files themselves are the journal of what has been dealt out, so a killed writer's successor deals no
+example twice and none is lost. How to use: `steps = StepWriter(training, packed, num_records)`; as examples come, `steps.add(examples)` and
+`steps.write(num_seen)`; at the end `steps.finish(num_seen, fingerprint)`. stream.py reads the files.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from cgd_ray.training.examples.writing import example_table
 from cgd_ray.training.feed.stream import SHARE, step_file
 
 
-class Dealer:
+class StepWriter:
     """The writer of the steps' files; one at a time."""
 
     def __init__(self, training: TrainingConfig, packed: Path, num_records: int) -> None:
@@ -38,7 +38,7 @@ class Dealer:
         """Put examples into the pool, unless they were dealt out before."""
         self._pool += [example for example in examples if example.record_id not in self._dealt]
 
-    def deal(self, num_seen: int) -> None:
+    def write(self, num_seen: int) -> None:
         """Write the files of all steps that the pool fills; `num_seen` records, kept or not, have been looked at."""
         while sum(len(item.example.input_ids) for item in self._pool) >= self._rows_per_step * self._context_length:
             self._write_step(num_seen)

@@ -3,7 +3,7 @@
 What is on the disk is the order for ever, so a resumed training goes on from the step after its checkpoint. All ranks read the same files,
 and the manifest that appears after the last of them ends the training: every rank takes the same number of steps.
 How to use: `plan = StreamPlan(training, packed, world_size); rows = StreamRows(packed, training.global_batch_size)` in the place of
-Plan and PackedRows; dealing.py writes the files.
+PackedPlan and PackedRows; step_writer.py writes the files.
 """
 
 import time
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256, read_manifest
-from cgd_ray.training.feed.batches import EMPTY, PackedFile, PackedRows, Plan, StepSizes
+from cgd_ray.training.feed.plan import PackedPlan, StepSizes
+from cgd_ray.training.feed.rows import EMPTY, PackedFile, PackedRows
 from cgd_ray.training.feed.schedule import learning_rate_by_share
 
 POLL_INTERVAL_S = 0.1
@@ -35,7 +36,7 @@ class StreamPlan:
     def __init__(self, training: TrainingConfig, packed: Path, world_size: int) -> None:
         self.world_size = world_size
         self._training, self._packed = training, packed
-        self._read: tuple[int, Plan, float] | None = None  # the step that was asked for last
+        self._read: tuple[int, PackedPlan, float] | None = None  # the step that was asked for last
         self._chain = [""]  # hash of the first n files
 
     def has(self, step: int) -> bool:
@@ -99,14 +100,14 @@ class StreamPlan:
         manifest = read_manifest(self._packed)
         return False if manifest is not None and step >= manifest["steps"] else None
 
-    def _step(self, step: int) -> tuple[Plan, float]:
+    def _step(self, step: int) -> tuple[PackedPlan, float]:
         """The step as a plan of a single one, and its share."""
         if self._read is None or self._read[0] != step:
             file, places = step_file(self._packed, step), self._training.global_batch_size
             metadata = pq.read_metadata(file)
             order_G = np.full(places, EMPTY, dtype=np.int64)
             order_G[: metadata.num_rows] = np.arange(metadata.num_rows)
-            self._read = (step, Plan.of_file(self._training, file, order_G[None], self.world_size), float(metadata.metadata[SHARE]))
+            self._read = (step, PackedPlan.of_file(self._training, file, order_G[None], self.world_size), float(metadata.metadata[SHARE]))
         return self._read[1:]
 
 

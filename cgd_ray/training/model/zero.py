@@ -9,14 +9,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.engines.adapters import merge, read_adapter
-from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.model import zero_state
 from cgd_ray.training.model.lora import add_adapters, exported_weights
 from cgd_ray.training.observe.throughput import ModelSize
@@ -161,13 +159,13 @@ class ZeroEngine:
         comm.comms_logger.comms_dict.clear()
         return seconds
 
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """Copies on the CPU of this rank's share of the training state, for saving.Saver."""
+    def snapshot(self) -> dict[zero_state.Range, torch.Tensor]:
+        """Copies on the CPU of this rank's share of the training state, for a checkpoint."""
         return self._state.snapshot()
 
-    def load(self, directory: Path, step: int) -> None:
-        """Restore the checkpoint in `directory`, made after `step` steps by any number of workers and ZeRO stage; a collective."""
-        self._state.load(Shards(directory), step)
+    def load(self, read: zero_state.ReadRange, step: int) -> None:
+        """Restore the state after `step` steps, whatever number of workers and ZeRO stage has saved it; a collective."""
+        self._state.load(read, step)
 
     def whole_weights(self) -> dict[str, torch.Tensor] | None:
         """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""

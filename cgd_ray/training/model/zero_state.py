@@ -1,22 +1,35 @@
 """Where DeepSpeed keeps this rank's share of the fp32 weights and AdamW moments, as ranges of named parameters.
 
 Each way in which DeepSpeed wraps AdamW is one Layout: how to find the ranges, and how to bring the model in line after they were
-loaded. Together with shards.py this makes checkpoints that fit any number of workers and any ZeRO stage.
-How to use: `state = ZeroState(layout_name, deepspeed_optimizer, adamw, named_parameters)`; `state.snapshot()`, `state.load(shards, step)`.
+loaded. Saved by these names, the state fits any number of workers and any ZeRO stage.
+How to use: `state = ZeroState(layout_name, deepspeed_optimizer, adamw, named_parameters)`; `state.snapshot()`, `state.load(read, step)`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
-from cgd_ray.training.checkpoints.shards import Shards, key
-
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Parameters = Mapping[str, torch.nn.Parameter]
+
+
+class Range(NamedTuple):
+    """Names a saved range of a flattened parameter."""
+
+    kind: str
+    """`weight` or one of MOMENTS."""
+    start: int
+    """Its first element."""
+    name: str
+    """The parameter's."""
+
+
+ReadRange = Callable[[str, str, int, int], torch.Tensor]
+"""(kind, name, start, numel) -> elements [start, start + numel) of the flattened parameter, whoever has saved them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +66,16 @@ class ZeroState:
         self._layout, self._wrapper, self._adamw = layout, wrapper, adamw
         self._fragments = list(layout.find(wrapper, parameters))
 
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """Copies on the CPU of what this rank has to save, by the keys of shards.py; of what all ranks hold, each saves a part."""
+    def snapshot(self) -> dict[Range, torch.Tensor]:
+        """Copies on the CPU of what this rank has to save; of what all ranks hold, each saves a part."""
         mine = self._fragments[dist.get_rank() :: dist.get_world_size()] if self._layout.is_replicated else self._fragments
         return {
-            key(kind, fragment.start, fragment.name): fragment.of(tensor).to("cpu", copy=True)
+            Range(kind, fragment.start, fragment.name): fragment.of(tensor).to("cpu", copy=True)
             for fragment in mine
             for kind, tensor in self._tensors(fragment)
         }
 
-    def load(self, shards: Shards, step: int) -> None:
+    def load(self, read: ReadRange, step: int) -> None:
         """Restore the state after `step` optimizer steps; a collective."""
         for flat in {id(fragment.flat): fragment.flat for fragment in self._fragments}.values():
             # As AdamW's fused implementation makes it on its first step.
@@ -70,7 +83,7 @@ class ZeroState:
             self._adamw.state[flat] = {"step": torch.tensor(float(step), device=flat.device), **moments}
         for fragment in self._fragments:
             for kind, tensor in self._tensors(fragment):
-                fragment.of(tensor).copy_(shards.read(kind, fragment.name, fragment.start, fragment.numel))
+                fragment.of(tensor).copy_(read(kind, fragment.name, fragment.start, fragment.numel))
         self._layout.refresh(self._wrapper)
 
     def _tensors(self, fragment: Fragment) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,6 +1,6 @@
 """validation.jsonl: a line for each checkpoint whose student has answered the held-out problems, or for why it could not.
 
-One process writes it, the driver; what is in it decides which checkpoints are kept and which is the best (checkpoints.py).
+One process writes it, the driver; what is in it decides which checkpoints are kept and which is the best (checkpoints/store.py).
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 from cgd_ray.data.rundir import atomic_write
 
-Answers = Mapping[str, Any]
+Measurement = Mapping[str, Any]
 """step, and either pass@1, pass@1_interval, num_problems, truncated and so on, as in an evaluation's report, or problem: the reason."""
-AnswersByStep = Mapping[int, Answers]
+MeasurementsByStep = Mapping[int, Measurement]
 
 
-def read_answers(path: Path) -> dict[int, Answers]:
+def read_measurements(path: Path) -> dict[int, Measurement]:
     """All lines by step, in the order in which they came; none when there is no file yet."""
     if not path.exists():
         return {}
@@ -23,8 +23,8 @@ def read_answers(path: Path) -> dict[int, Answers]:
     return {line["step"]: line for line in lines}
 
 
-def add_answers(path: Path, line: Answers) -> None:
+def add_measurement(path: Path, line: Measurement) -> None:
     """Publish a line; it replaces an earlier one of its step."""
-    lines = {**read_answers(path), line["step"]: line}.values()
+    lines = {**read_measurements(path), line["step"]: line}.values()
     with atomic_write(path) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -1,16 +1,16 @@
 """A whole training in a few numbers, from its metrics; training/report.json and the model card hold them.
 
-How to use: `report_of(training, read_metrics(job.metrics), read_answers(job.answers_file))`.
+How to use: `training_totals(training, read_metrics(job.metrics), read_measurements(job.measurements_file))`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.observe.measurements import AnswersByStep
+from cgd_ray.training.observe.measurements import MeasurementsByStep
 
 
-def report_of(training: TrainingConfig, lines: Sequence[Mapping[str, float]], answers: AnswersByStep) -> dict[str, Any]:
+def training_totals(training: TrainingConfig, lines: Sequence[Mapping[str, float]], measured: MeasurementsByStep) -> dict[str, Any]:
     """What the whole training has done.
 
     steps, first_loss, last_loss, tokens, target_tokens, tokens_per_s (of the steps), world_size (at the end), zero_stage, data_wait (share
@@ -24,7 +24,7 @@ def report_of(training: TrainingConfig, lines: Sequence[Mapping[str, float]], an
 
     validated = [line for line in lines if "validation/loss" in line]
     best = min(validated, key=lambda line: line["validation/loss"], default=None)
-    pass_at_1 = {step: line["pass@1"] for step, line in sorted(answers.items()) if "pass@1" in line}
+    pass_at_1 = {step: line["pass@1"] for step, line in sorted(measured.items()) if "pass@1" in line}
     best_answered = max(reversed(pass_at_1), key=lambda step: pass_at_1[step], default=None)
     utilisation = [line["train/mfu"] for line in lines if "train/mfu" in line]
     return {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA, STAGES, WORK_SCHEMA, make_record_id, short_hash
+from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA, TURNS, WORK_SCHEMA, make_record_id, short_hash
 
 
 def test_stages_only_add_columns() -> None:
@@ -13,7 +13,7 @@ def test_stages_only_add_columns() -> None:
 
 
 def test_every_stage_has_the_same_columns_and_the_same_types() -> None:
-    columns = [{field.name.removeprefix(stage): field.type for field in RECORD_SCHEMA if field.name.startswith(stage)} for stage in STAGES]
+    columns = [{field.name.removeprefix(turn): field.type for field in RECORD_SCHEMA if field.name.startswith(turn)} for turn in TURNS]
     assert columns[0] == columns[1] == columns[2]
     assert set(columns[0]) == {"", "_thinking", "_prompt_tokens", "_cached_tokens", "_tokens", "_finish_reason", "_seed", "_fingerprint"}
 

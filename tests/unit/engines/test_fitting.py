@@ -7,7 +7,7 @@ import pytest
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, Prompts
-from cgd_ray.engines.fitting import fitting_attempt
+from cgd_ray.engines.fitting import fit_attempt
 
 MODEL = "examples/tinymath/models/teacher"
 CHAT, PROMPTS = Chat.load(MODEL), Prompts()
@@ -26,12 +26,12 @@ def length(attempt: str) -> int:
 def test_an_attempt_that_fits_stays_whole(words: int) -> None:
     attempt = "it is 2 " * words
     if length(attempt) + 100 <= 1024:
-        assert fitting_attempt(CHAT, ROLE, attempt, conversation) == attempt
+        assert fit_attempt(CHAT, ROLE, attempt, conversation) == attempt
 
 
 def test_a_long_attempt_loses_its_end_until_there_is_just_room_for_an_answer() -> None:
     attempt = "π is 3.14159, " * 400
-    fitted = fitting_attempt(CHAT, ROLE, attempt, conversation)
+    fitted = fit_attempt(CHAT, ROLE, attempt, conversation)
     assert attempt.startswith(fitted)
     assert 1024 - 100 - 8 <= length(fitted) <= 1024 - 100
 
@@ -40,8 +40,8 @@ def test_where_nothing_can_help_the_attempt_is_empty_and_the_critique_whole() ->
     def long_critique(attempt: str) -> Sequence[Message]:
         return PROMPTS.refine_messages("What is 1 + 1?", attempt, "wrong " * 2000)
 
-    assert fitting_attempt(CHAT, ROLE, "it is 3", long_critique) == ""
+    assert fit_attempt(CHAT, ROLE, "it is 3", long_critique) == ""
 
 
 def test_without_a_tokenizer_the_attempt_stays_whole() -> None:
-    assert fitting_attempt(None, ROLE, "it is 2 " * 5000, conversation) == "it is 2 " * 5000
+    assert fit_attempt(None, ROLE, "it is 2 " * 5000, conversation) == "it is 2 " * 5000

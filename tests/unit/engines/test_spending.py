@@ -10,7 +10,7 @@ import pytest
 from cgd_ray.config import ApiConfig, Config
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir
-from cgd_ray.engines.spending import Account, Ledger, Purchase, Spending, spent
+from cgd_ray.engines.spending import Account, Journal, Purchase, Spending, spent
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import closing_rows, summarise
 from tests.chaos.dying import die_at
@@ -60,11 +60,11 @@ def test_a_limit_is_reached_by_what_was_spent(limits: dict[str, Any], line: str 
 
 
 def test_every_engine_knows_what_all_have_bought_in_this_life_and_before(tmp_path: Path) -> None:
-    first, second = Ledger(tmp_path), Ledger(tmp_path)
+    first, second = Journal(tmp_path), Journal(tmp_path)
     first.add(bought("one", "lone \ud800 surrogate\n"))
     second.add(bought("two"))
     second.add(bought(None))
-    for ledger in (first, second, Ledger(tmp_path)):
+    for ledger in (first, second, Journal(tmp_path)):
         assert ledger.spending() == Spending(answers=3, prompt_tokens=3_000, cached_tokens=1_200, tokens=150) == spent(tmp_path)
         assert ledger.bought("one") == bought("one", "lone \ud800 surrogate\n")
         assert ledger.bought("two") == bought("two")
@@ -72,7 +72,7 @@ def test_every_engine_knows_what_all_have_bought_in_this_life_and_before(tmp_pat
 
 
 def test_an_account_follows_what_is_spent(tmp_path: Path) -> None:
-    account, ledger = Account(tmp_path), Ledger(tmp_path)
+    account, ledger = Account(tmp_path), Journal(tmp_path)
     for answers in (1, 2, 3):
         ledger.add(bought(str(answers)))
         assert account.spending().answers == answers
@@ -80,15 +80,15 @@ def test_an_account_follows_what_is_spent(tmp_path: Path) -> None:
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
     assert spent(tmp_path / "none") == Spending()
-    assert Ledger(tmp_path / "none").bought("k") is None
+    assert Journal(tmp_path / "none").bought("k") is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) -> None:
-    Ledger(tmp_path).add(bought())
+    Journal(tmp_path).add(bought())
     file = next(tmp_path.iterdir())
     line = file.read_bytes()
-    reader = Ledger(tmp_path)
+    reader = Journal(tmp_path)
     for length in (1, len(line) // 2, len(line) - 1):
         file.write_bytes(line + line[:length])
         assert reader.spending().answers == 1
@@ -100,7 +100,7 @@ def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) 
 
 def buy_and_tell(root: Path, step: int, moment: str) -> None:
     """Buy three answers, telling of each once it is written down, and end at the given durable step."""
-    ledger = Ledger(root / "spending")
+    ledger = Journal(root / "spending")
     die_at(["write", "fsync"], step, moment)
     for key in "abc":
         ledger.add(bought(key))
@@ -116,7 +116,7 @@ def test_a_process_that_ends_at_a_durable_step_loses_at_most_the_purchase_it_was
     dying.start()
     dying.join(60)
     assert dying.exitcode == 9
-    told, ledger = (tmp_path / "told").read_text(), Ledger(tmp_path / "spending")
+    told, ledger = (tmp_path / "told").read_text(), Journal(tmp_path / "spending")
     known = "".join(key for key in "abc" if ledger.bought(key) is not None)
     assert known in (told, told + "abc"[len(told)])  # written, and not yet told
     ledger.add(bought("next"))
@@ -127,7 +127,7 @@ def test_the_summary_tells_what_was_spent_on_an_endpoint(tmp_path: Path) -> None
     run = RunDir(tmp_path)
     problem = {"problem_id": "p", "question": "q", "reference_answer": None, "reference_solution": None, "error": None}
     write_work_list(make_work_list(pa.Table.from_pylist([problem], schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
-    Ledger(run.spending).add(bought())
+    Journal(run.spending).add(bought())
     tree = {"run_dir": str(tmp_path), "problems": {"path": "p"}, "student": {"model": "s"}, "teacher": {"model": "t"}}
     assert summarise(Config.model_validate(tree), run)["spending"] is None
     tree["teacher"] = {"model": "t", "api": {"base_url": "http://127.0.0.1/v1", **PRICES}}

@@ -44,7 +44,7 @@ def test_turns_that_are_durably_written_are_counted_and_rows_that_were_given_up_
         pq.write_table(pa.table({ID_COLUMN: [name]}), flow.checkpoint / f"{name}.parquet")
         write_part(flow.output / f"{name}-0.parquet", [name], **columns)
     write_part(flow.output / "e-0.parquet", ["e"], **cut)  # not committed
-    assert flow.turns(["attempt", "critique"]) == ({"attempt": 3, "critique": 1}, 1)
+    assert flow.made(["attempt", "critique"]) == ({"attempt": 3, "critique": 1}, 1)
     assert flow.failures().total() == 2
 
 

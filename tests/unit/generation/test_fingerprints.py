@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import Config, ProblemsConfig, RoleConfig, differing_settings
 from cgd_ray.data.prompts import Prompts
-from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, stage_fingerprints
+from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, turn_fingerprints
 
 MODELS = Path("examples/tinymath/models")
 
@@ -26,7 +26,7 @@ def make_config(**changes: Any) -> Config:
 
 
 API: dict[str, Any] = {"base_url": "https://api.example.org/v1"}
-BASE = stage_fingerprints(make_config())
+BASE = turn_fingerprints(make_config())
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ BASE = stage_fingerprints(make_config())
     ],
 )
 def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
-    fingerprints = stage_fingerprints(make_config(**change))
+    fingerprints = turn_fingerprints(make_config(**change))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
 
 
@@ -72,7 +72,7 @@ def test_an_engines_memory_may_change_in_a_run_directory(old: dict[str, Any], ne
 )
 def test_an_endpoint_is_its_address_its_model_and_what_it_is_asked(change: dict[str, Any], is_other: bool) -> None:
     known, changed = ({"model": "m", **settings} for settings in ({"api": API}, change))
-    assert (stage_fingerprints(make_config(teacher=known)) != stage_fingerprints(make_config(teacher=changed))) is is_other
+    assert (turn_fingerprints(make_config(teacher=known)) != turn_fingerprints(make_config(teacher=changed))) is is_other
     settings = [make_config(teacher=teacher).model_dump(mode="json") for teacher in (known, changed)]
     assert bool(differing_settings(*settings)) is is_other
 
@@ -89,7 +89,7 @@ def test_an_endpoint_is_its_address_its_model_and_what_it_is_asked(change: dict[
 def test_wording_changes_the_columns_it_makes(template: str, changed: set[str], tmp_path: Path) -> None:
     path = tmp_path / "prompts.yaml"
     path.write_text(template)
-    fingerprints = stage_fingerprints(make_config(prompts=str(path)))
+    fingerprints = turn_fingerprints(make_config(prompts=str(path)))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
 
 

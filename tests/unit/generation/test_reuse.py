@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.data.records import RECORD_SCHEMA, STAGES, WORK_SCHEMA, Stage, make_record_id
+from cgd_ray.data.records import RECORD_SCHEMA, TURNS, WORK_SCHEMA, Turn, make_record_id
 from cgd_ray.data.rundir import write_manifest
-from cgd_ray.generation.reuse import prefill
+from cgd_ray.generation.reuse import take_over
 
-NOW: dict[Stage, str] = {"attempt": "a1", "critique": "c1", "refinement": "r1"}
+NOW: dict[Turn, str] = {"attempt": "a1", "critique": "c1", "refinement": "r1"}
 
 
 def row(number: int, question: str | None = None, **columns: Any) -> dict[str, Any]:
@@ -21,9 +21,9 @@ def row(number: int, question: str | None = None, **columns: Any) -> dict[str, A
     return {**base, **ids, "question": question or f"What is {number}?", **columns}
 
 
-def made(number: int, fingerprints: dict[Stage, str], **columns: Any) -> dict[str, Any]:
-    texts: dict[str, Any] = {stage: f"{stage} of {number}" for stage in STAGES}
-    named = {f"{stage}_fingerprint": name for stage, name in fingerprints.items()}
+def made(number: int, fingerprints: dict[Turn, str], **columns: Any) -> dict[str, Any]:
+    texts: dict[str, Any] = {turn: f"{turn} of {number}" for turn in TURNS}
+    named = {f"{turn}_fingerprint": name for turn, name in fingerprints.items()}
     settled: dict[str, Any] = {**texts, **named, "verdict": "wrong", **columns}
     return row(number, **settled)
 
@@ -40,8 +40,8 @@ def run(
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     pq.write_table(pa.Table.from_pylist(work, schema=WORK_SCHEMA), tmp_path / "work.parquet")
     ids = pa.array([done["record_id"] for done in finished_rows], pa.string())
-    reused = prefill(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet", ids, refines_by_grade)
-    return {stage: counts["rows"] for stage, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
+    reused = take_over(tmp_path / "work.parquet", sources, NOW, tmp_path / "prefilled.parquet", ids, refines_by_grade)
+    return {turn: counts["rows"] for turn, counts in reused.items()}, pq.read_table(tmp_path / "prefilled.parquet").sort_by(
         "record_id"
     ).to_pylist()
 
@@ -119,7 +119,7 @@ def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_finished_rows_keep_what_was_found_when_they_were_made(tmp_path: Path) -> None:
     numbers = range(4)
-    critiqued: dict[Stage, str] = {"attempt": "a1", "critique": "c1", "refinement": "r0"}
+    critiqued: dict[Turn, str] = {"attempt": "a1", "critique": "c1", "refinement": "r0"}
     attempts = finished(tmp_path / "attempts", [made(n, {"attempt": "a1", "critique": "c0"}, attempt_tokens=10) for n in numbers])
     critiques = finished(tmp_path / "critiques", [made(n, critiqued, attempt_tokens=7, critique_tokens=5) for n in numbers])
     work = [row(n) for n in numbers]

@@ -17,13 +17,13 @@ import pytest
 from cgd_ray.config import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, Prompts
-from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Stage
+from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Turn
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
 from tests.fakes import FakeEngine, FakeEngines, fake_digest
 
 MODEL = "examples/tinymath/models/student"
-FINGERPRINTS: dict[Stage, str] = {"attempt": "f-attempt", "critique": "f-critique", "refinement": "f-refinement", "direct": "f-direct"}
+FINGERPRINTS: dict[Turn, str] = {"attempt": "f-attempt", "critique": "f-critique", "refinement": "f-refinement", "direct": "f-direct"}
 
 
 def make_spec(engines: FakeEngines | None = None, requests_in_flight: int = 8, direct: bool = False, **role: Any) -> StageSpec:
@@ -284,7 +284,7 @@ def test_a_thought_that_the_template_has_begun_and_nothing_ends_is_no_answer() -
 
 def test_a_failed_row_that_comes_with_deaths_is_not_let_in_again(tmp_path: Path) -> None:
     (tmp_path / "deaths.txt").write_text("id0\n" * 3)
-    row = run(AttemptStage(replace(make_spec(), in_flight=tmp_path)), make_work(1)).to_pylist()[0]
+    row = run(AttemptStage(replace(make_spec(), suspects=tmp_path)), make_work(1)).to_pylist()[0]
     assert row["error"].startswith("attempt: 3 engines died with this row inside")
 
 

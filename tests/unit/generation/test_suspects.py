@@ -1,25 +1,26 @@
-"""Deaths are counted for the rows that were inside, survive the process, and lead to being let in alone."""
+"""Deaths are counted for the rows inside, survive the process, and lead to being let in alone; places go first come first served."""
 
+import asyncio
 import os
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
-from cgd_ray.generation.suspects import COMPANY_AFTER_ONE_DEATH, InFlight
+from cgd_ray.generation.suspects import COMPANY_AFTER_ONE_DEATH, Places, Suspects
 
 
-def make_flight(directory: Path, actor: str = "actor", node: str = "here", lost: str = "") -> InFlight:
-    return InFlight(directory, actor, node, is_alive=lambda name: name != lost)
+def make_suspects(directory: Path, actor: str = "actor", node: str = "here", lost: str = "") -> Suspects:
+    return Suspects(directory, actor, node, is_alive=lambda name: name != lost)
 
 
 def die_with(directory: Path, inside: list[str], done: list[str], node: str) -> None:
-    flight = make_flight(directory, node=node)
+    suspects = make_suspects(directory, node=node)
     for name in done:
-        with flight.entered(name):
+        with suspects.entered(name):
             pass
     with ExitStack() as stack:
         for name in inside:
-            stack.enter_context(flight.entered(name))
+            stack.enter_context(suspects.entered(name))
         os._exit(1)
 
 
@@ -32,42 +33,135 @@ def run_and_die(directory: Path, inside: list[str], done: list[str], node: str =
 
 def test_only_what_was_inside_when_the_process_died_has_a_death(tmp_path: Path) -> None:
     run_and_die(tmp_path, inside=["a", "b"], done=["c"])
-    flight = make_flight(tmp_path)
-    assert [flight.deaths(name) for name in "abcd"] == [1, 1, 0, 0]
+    suspects = make_suspects(tmp_path)
+    assert [suspects.deaths(name) for name in "abcd"] == [1, 1, 0, 0]
     run_and_die(tmp_path, inside=["a"], done=["b"])
-    assert flight.deaths("a") == 1  # the second death is known once the actor has begun its next life
-    make_flight(tmp_path)
-    assert [flight.deaths(name) for name in "ab"] == [2, 1]
+    assert suspects.deaths("a") == 1  # the second death is known once the actor has begun its next life
+    make_suspects(tmp_path)
+    assert [suspects.deaths(name) for name in "ab"] == [2, 1]
 
 
 def test_other_actors_learn_of_deaths_and_have_none_of_their_own(tmp_path: Path) -> None:
-    other = make_flight(tmp_path, "other")
+    other = make_suspects(tmp_path, "other")
     run_and_die(tmp_path, inside=["a"], done=[])
-    make_flight(tmp_path)
+    make_suspects(tmp_path)
     assert other.deaths("a") == 1
     with other.entered("b"):
         pass
-    assert make_flight(tmp_path, "other").deaths("b") == 0
+    assert make_suspects(tmp_path, "other").deaths("b") == 0
 
 
 def test_a_lost_node_is_no_death_of_the_rows_that_were_on_it(tmp_path: Path) -> None:
     run_and_die(tmp_path, inside=["a"], done=[], node="there")
-    assert make_flight(tmp_path, lost="there").deaths("a") == 0
+    assert make_suspects(tmp_path, lost="there").deaths("a") == 0
 
 
 def test_a_death_on_a_living_node_counts_wherever_the_actor_begins_again(tmp_path: Path) -> None:
     run_and_die(tmp_path, inside=["a"], done=[])
-    assert make_flight(tmp_path, node="there").deaths("a") == 1
+    assert make_suspects(tmp_path, node="there").deaths("a") == 1
 
 
 def test_an_actor_that_died_before_it_named_its_node_held_nothing(tmp_path: Path) -> None:
     (tmp_path / "actor.txt").touch()
-    assert make_flight(tmp_path).deaths("a") == 0
+    assert make_suspects(tmp_path).deaths("a") == 0
 
 
 def test_a_row_is_let_in_with_fewer_others_after_each_death(tmp_path: Path) -> None:
-    flight = make_flight(tmp_path)
+    suspects = make_suspects(tmp_path)
     (tmp_path / "deaths.txt").write_text("once\ntwice\ntwice\n")
-    assert flight.places("never", 128) == 1
-    assert flight.places("once", 128) == 128 // COMPANY_AFTER_ONE_DEATH
-    assert flight.places("twice", 128) == 128
+    assert suspects.places("never", 128) == 1
+    assert suspects.places("once", 128) == 128 // COMPANY_AFTER_ONE_DEATH
+    assert suspects.places("twice", 128) == 128
+
+
+def test_no_more_places_are_taken_than_there_are_and_all_come_back() -> None:
+    async def work() -> list[int]:
+        places, held, seen = Places(4), 0, []
+
+        async def hold(count: int) -> None:
+            nonlocal held
+            async with places.taken(count):
+                held += count
+                seen.append(held)
+                await asyncio.sleep(0)
+                held -= count
+
+        await asyncio.gather(*[hold(1 + index % 4) for index in range(40)])
+        async with places.taken(4):
+            return seen
+
+    assert max(asyncio.run(work())) == 4
+
+
+def test_a_large_one_is_not_passed_by_small_ones_that_came_later() -> None:
+    async def work() -> list[str]:
+        places, order = Places(2), []
+
+        async def hold(name: str, count: int) -> None:
+            async with places.taken(count):
+                order.append(name)
+                await asyncio.sleep(0.01)
+
+        await asyncio.gather(hold("first", 1), hold("large", 2), hold("late", 1))
+        return order
+
+    assert asyncio.run(work()) == ["first", "large", "late"]
+
+
+async def comes_free(places: Places, count: int) -> bool:
+    """Whether so many places can be had."""
+    try:
+        async with asyncio.timeout(1), places.taken(count):
+            return True
+    except TimeoutError:
+        return False
+
+
+def test_more_than_all_means_all() -> None:
+    assert asyncio.run(comes_free(Places(2), 99))
+
+
+async def hold(places: Places) -> None:
+    async with places.taken(1):
+        await asyncio.sleep(60)
+
+
+def test_a_cancelled_wait_gives_its_turn_to_the_next() -> None:
+    async def work() -> bool:
+        places = Places(1)
+        async with places.taken(1):
+            waiting = asyncio.ensure_future(hold(places))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        return await comes_free(places, 1)
+
+    assert asyncio.run(work())
+
+
+def test_cancelled_in_the_moment_of_being_admitted_the_place_is_free_again() -> None:
+    async def work() -> bool:
+        places = Places(1)
+
+        async with places.taken(1):
+            task = asyncio.ensure_future(hold(places))
+            await asyncio.sleep(0)
+        task.cancel()  # admitted above, not yet awake
+        await asyncio.gather(task, return_exceptions=True)
+        return await comes_free(places, 1)
+
+    assert asyncio.run(work())
+
+
+def test_holders_and_waiters_that_are_cancelled_together_leave_all_places_free() -> None:
+    async def work() -> list[BaseException | None]:
+        places = Places(2)
+        tasks = [asyncio.ensure_future(hold(places)) for _ in range(6)]
+        await asyncio.sleep(0)
+        for task in tasks:  # the holders wake first, and find turns whose waiters have yet to hear that they are cancelled
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(1), places.taken(2):
+            return ends
+
+    assert [type(end) for end in asyncio.run(work())] == [asyncio.CancelledError] * 6

@@ -41,7 +41,7 @@ def test_a_trainings_bar_has_the_newest_step_and_the_newest_answers() -> None:
     recorder = Recorder()
     training = display(recorder)
     training.show_step(STEP)
-    training.show_answers({"step": 4, "pass@1": 0.375})
+    training.show_measurement({"step": 4, "pass@1": 0.375})
     training.show_step({**STEP, "train/step": 8.0})
     step = "loss 0.500, gradient norm 1.25, 9,876 tokens/s"
     assert recorder.updates == [(7, step), (8, f"{step}, pass@1 37.5% after step 4")]
@@ -56,7 +56,7 @@ def test_a_live_trainings_bar_counts_the_records_that_are_dealt_with() -> None:
 
 def test_answers_that_are_missing_are_a_warning_with_the_reason() -> None:
     recorder = Recorder()
-    display(recorder).show_answers({"step": 4, "problem": "no memory"})
+    display(recorder).show_measurement({"step": 4, "problem": "no memory"})
     assert recorder.said == ["warning: pass@1 after step 4 could not be measured, the training goes on: no memory"]
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import Config
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_json, write_json, write_manifest
-from cgd_ray.engines.spending import Ledger, Purchase
+from cgd_ray.engines.spending import Journal, Purchase
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 
@@ -186,7 +186,7 @@ def test_what_an_endpoint_was_paid_is_the_teachers_cost_and_part_of_a_kept_recor
     endpoint = {"model": "m", "api": {"base_url": "http://127.0.0.1/v1", "currency": "EUR", **prices}}
     run.config = Config.model_validate({**run.config.model_dump(), "teacher": endpoint})
     answer = Purchase(key="k", prompt_tokens=5_000_000, cached_tokens=0, tokens=970_000, text="", finish_reason="stop")
-    Ledger(run.directory.spending).add(answer)
+    Journal(run.directory.spending).add(answer)
     costs = run.summarise()["generation"]
     assert (costs["student"]["cost"], costs["teacher"]["cost"], costs["currency"]) == (None, 19.7, "EUR")
     assert costs["per_kept_record"]["cost"] == 0.01

@@ -13,10 +13,12 @@ from cgd_ray.config import Config
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX
 from cgd_ray.data.records import RECORD_SCHEMA, RECORDS_VERSION, WORK_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_manifest, write_manifest
+from cgd_ray.generation.pipeline import records_fingerprint
 from cgd_ray.problems.work_list import write_work_list
-from cgd_ray.runs.live import Feeder, training_job
+from cgd_ray.runs.live import Feeder
 from cgd_ray.selection.selection import Selector
 from cgd_ray.training.feed.stream import SHARE
+from cgd_ray.training.job import TrainJob
 from tests.builders import tiny_adapter, tiny_model, tiny_records, tiny_tokenizer
 
 ROWS_PER_PART, NUM_PARTS, ROWS_PER_STEP = 10, 8, 4
@@ -191,6 +193,6 @@ def test_a_student_with_an_adapter_is_trained_with_it(tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", model)
     config = Played(tmp_path / "run", model).config
     config = config.model_copy(update={"student": config.student.model_copy(update={"adapter": str(adapter)})})
-    job = training_job(config, RunDir(config.run_dir))
+    job = TrainJob.of(config, RunDir(config.run_dir))
     assert (job.model, job.adapter) == (str(model), str(adapter))
-    assert job.stream != training_job(Played(tmp_path / "run", model).config, RunDir(config.run_dir)).stream
+    assert records_fingerprint(config) != records_fingerprint(Played(tmp_path / "run", model).config)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import Config, DecontaminationConfig, SelectionConfig, SourceConfig
-from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA, STAGES
+from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, SELECTED_SCHEMA, TURNS
 from cgd_ray.data.rundir import RunDir, read_manifest, write_manifest
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import make_work_list, write_work_list
@@ -46,7 +46,7 @@ def write_records(directory: Path) -> Path:
     part = directory / "a.parquet"
     pq.write_table(pa.Table.from_pylist([{name: row[name] for name in RECORD_SCHEMA.names} for row in rows], schema=RECORD_SCHEMA), part)
     nothing = dict.fromkeys(("prompt_tokens", "cached_tokens", "tokens"), 0)
-    cost = {"tokens": dict.fromkeys(STAGES, nothing), "reused": {}, "engine_seconds": {}}
+    cost = {"tokens": dict.fromkeys(TURNS, nothing), "reused": {}, "engine_seconds": {}}
     write_manifest(directory, "made so", [part], {"rows": len(rows), **cost})
     return directory
 

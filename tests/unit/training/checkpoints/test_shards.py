@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from cgd_ray.data.rundir import file_sha256
-from cgd_ray.training.checkpoints.shards import Shards, key, write_shard
+from cgd_ray.training.checkpoints.shards import Shards, write_shard
+from cgd_ray.training.model.zero_state import Range
 
 
 def write_cut(directory: Path, values: torch.Tensor, cuts: list[int]) -> None:
     """`values` of parameter a.weight, cut at these places, one file a piece."""
     edges = [0, *cuts, values.numel()]
     for rank, (start, end) in enumerate(itertools.pairwise(edges)):
-        write_shard(directory / f"rank-{rank:05d}.safetensors", {key("weight", start, "a.weight"): values[start:end].clone()})
+        write_shard(directory / f"rank-{rank:05d}.safetensors", {Range("weight", start, "a.weight"): values[start:end].clone()})
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -42,12 +43,12 @@ def test_a_gap_is_refused_with_its_size(tmp_path: Path) -> None:
 
 
 def test_the_file_is_safetensors_and_its_hash_that_of_its_bytes(tmp_path: Path) -> None:
-    tensors = {key(kind, 3, "layers/0.weight"): torch.randn(5) for kind in ("weight", "exp_avg")}
+    tensors = {kind: torch.randn(5) for kind in ("weight", "exp_avg")}
     path = tmp_path / "rank-00000.safetensors"
-    assert write_shard(path, tensors) == file_sha256(path)
+    assert write_shard(path, {Range(kind, 3, "layers/0.weight"): values for kind, values in tensors.items()}) == file_sha256(path)
     loaded = load_file(path)
-    assert loaded.keys() == tensors.keys()
-    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert loaded.keys() == {"weight/3/layers/0.weight", "exp_avg/3/layers/0.weight"}
+    assert all(torch.equal(loaded[f"{kind}/3/layers/0.weight"], values) for kind, values in tensors.items())
     length = int.from_bytes(path.read_bytes()[:8], "little")
     assert length % 8 == 0
     assert json.loads(path.read_bytes()[8 : 8 + length])["weight/3/layers/0.weight"]["dtype"] == "F32"

@@ -18,7 +18,7 @@ from cgd_ray.training.checkpoints.store import (
     remove_leftovers,
 )
 from cgd_ray.training.checkpoints.store import prune as prune_by
-from cgd_ray.training.observe.measurements import AnswersByStep
+from cgd_ray.training.observe.measurements import MeasurementsByStep
 from tests.builders import packed_examples, random_examples, tiny_model
 
 STATE = "rank-00000.safetensors"
@@ -38,7 +38,7 @@ def save(checkpoints: Path, step: int, name: str = "mine", validation_loss: floa
     return publish(written, checkpoints, name, [entry], details)
 
 
-def prune(checkpoints: Path, keep: int, saved_step: int, answers: AnswersByStep | None = None) -> None:
+def prune(checkpoints: Path, keep: int, saved_step: int, answers: MeasurementsByStep | None = None) -> None:
     prune_by(checkpoints, keep, saved_step, answers or {})
 
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_is_kept_until_its_answers_are_there_or_known_not_to_come(t
     prune(tmp_path, keep=1, saved_step=3)
     assert kept(tmp_path) == [1, 2, 3]
     assert [saved.step for saved in awaited(tmp_path, {})] == [1, 2]
-    answers: AnswersByStep = {1: {"step": 1, "problem": "no memory"}, 2: {"step": 2, "pass@1": 0.0}}
+    answers: MeasurementsByStep = {1: {"step": 1, "problem": "no memory"}, 2: {"step": 2, "pass@1": 0.0}}
     assert awaited(tmp_path, answers) == []
     prune(tmp_path, keep=1, saved_step=3, answers=answers)
     assert kept(tmp_path) == [2, 3]

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgd_ray.training.checkpoints.shards import Shards, key
+from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.store import newest
 from cgd_ray.training.checkpoints.writer import Saver
+from cgd_ray.training.model.zero_state import Range
 
 
 def savers(directory: Path, world_size: int = 2, keep: int = 2) -> list[Saver]:
     return [Saver(directory, "mine", "attempt", rank, world_size, keep, directory / "none.jsonl") for rank in range(world_size)]
 
 
-def tensors(rank: int, value: float = 0.0) -> dict[str, torch.Tensor]:
-    return {key("weight", 4 * rank, "a"): torch.full((4,), value + rank)}
+def tensors(rank: int, value: float = 0.0) -> dict[Range, torch.Tensor]:
+    return {Range("weight", 4 * rank, "a"): torch.full((4,), value + rank)}
 
 
 def test_a_checkpoint_holds_what_all_ranks_have_saved(tmp_path: Path) -> None:

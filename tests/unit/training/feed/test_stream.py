@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.feed.batches import EMPTY
-from cgd_ray.training.feed.step_writer import Dealer
+from cgd_ray.training.feed.rows import EMPTY
+from cgd_ray.training.feed.step_writer import StepWriter
 from cgd_ray.training.feed.stream import StreamPlan, StreamRows, step_file
 from tests.builders import prepared_examples, random_examples
 
@@ -18,13 +18,13 @@ TRAINING = TrainingConfig(streaming=True, context_length=100, global_batch_size=
 EXAMPLES = prepared_examples(random_examples(100))
 
 
-def dealt(packed: Path, finish: bool = True) -> Dealer:
-    dealer = Dealer(TRAINING, packed, len(EXAMPLES))
-    dealer.add(EXAMPLES)
-    dealer.deal(len(EXAMPLES))
+def dealt(packed: Path, finish: bool = True) -> StepWriter:
+    steps = StepWriter(TRAINING, packed, len(EXAMPLES))
+    steps.add(EXAMPLES)
+    steps.write(len(EXAMPLES))
     if finish:
-        dealer.finish(len(EXAMPLES), "made so")
-    return dealer
+        steps.finish(len(EXAMPLES), "made so")
+    return steps
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -48,7 +48,7 @@ def test_all_ranks_together_take_each_row_of_each_step_once(tmp_path: Path, worl
 
 def test_a_plan_waits_for_the_next_step_and_for_the_end(tmp_path: Path) -> None:
     plan, answers = StreamPlan(TRAINING, tmp_path, world_size=1), list[bool]()
-    dealer = dealt(tmp_path, finish=False)
+    steps = dealt(tmp_path, finish=False)
     num_steps = len(list(tmp_path.glob("step-*")))
 
     def ask() -> None:
@@ -58,7 +58,7 @@ def test_a_plan_waits_for_the_next_step_and_for_the_end(tmp_path: Path) -> None:
     waiting.start()
     waiting.join(timeout=1)
     assert answers == [True], "it should wait for the step after the last one that is there"
-    dealer.finish(len(EXAMPLES), "made so")
+    steps.finish(len(EXAMPLES), "made so")
     waiting.join(timeout=10)
     assert answers == [True, True, False]
 
@@ -75,9 +75,9 @@ def test_waiting_for_a_step_ends_with_the_stop_flag(tmp_path: Path) -> None:
 
 
 def test_what_a_checkpoint_has_consumed_is_named_by_its_steps_alone(tmp_path: Path) -> None:
-    dealer = dealt(tmp_path, finish=False)
+    steps = dealt(tmp_path, finish=False)
     before = [StreamPlan(TRAINING, tmp_path, 1).consumed(steps) for steps in range(3)]
-    dealer.finish(len(EXAMPLES), "made so")
+    steps.finish(len(EXAMPLES), "made so")
     assert [StreamPlan(TRAINING, tmp_path, 2).consumed(steps) for steps in range(3)] == before
     assert len(set(before)) == 3
     step_file(tmp_path, 0).write_bytes(step_file(tmp_path, 1).read_bytes())

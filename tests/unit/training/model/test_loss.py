@@ -9,7 +9,7 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from cgd_ray.data.chat import Example
-from cgd_ray.training.feed.batches import Batch, make_batch
+from cgd_ray.training.feed.rows import Batch, make_batch
 from cgd_ray.training.model.attention import PACKED_ATTENTION
 from cgd_ray.training.model.loss import TargetLoss
 from tests.builders import random_examples, tiny_config

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.observe.measurements import Answers, add_answers, read_answers
-from cgd_ray.training.observe.totals import report_of
+from cgd_ray.training.observe.measurements import Measurement, add_measurement, read_measurements
+from cgd_ray.training.observe.totals import training_totals
 
 STEP = {
     "train/loss": 1.0,
@@ -17,16 +17,16 @@ STEP = {
 }
 
 
-def report(answers: dict[int, Answers]) -> dict[str, object]:
-    return report_of(TrainingConfig(), [{"train/step": 1, **STEP}], answers)
+def report(answers: dict[int, Measurement]) -> dict[str, object]:
+    return training_totals(TrainingConfig(), [{"train/step": 1, **STEP}], answers)
 
 
 def test_lines_are_read_as_they_were_added_and_a_later_one_of_a_step_replaces_the_former(tmp_path: Path) -> None:
     path = tmp_path / "validation.jsonl"
-    assert read_answers(path) == {}
+    assert read_measurements(path) == {}
     for line in ({"step": 2, "pass@1": 0.25}, {"step": 4, "problem": "no memory"}, {"step": 4, "pass@1": 0.5}):
-        add_answers(path, line)
-    assert read_answers(path) == {2: {"step": 2, "pass@1": 0.25}, 4: {"step": 4, "pass@1": 0.5}}
+        add_measurement(path, line)
+    assert read_measurements(path) == {2: {"step": 2, "pass@1": 0.25}, 4: {"step": 4, "pass@1": 0.5}}
     assert len(path.read_text().splitlines()) == 2
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from cgd_ray.config import TrainingConfig
-from cgd_ray.training.extras import OPTIONAL, check_installed
 from cgd_ray.training.observe.metrics import MetricsLog, read_metrics
 from cgd_ray.training.observe.trackers import start_trackers
 
@@ -66,16 +64,3 @@ def test_wandb_writes_its_files_into_the_trainings_directory(tmp_path: Path, mon
     monkeypatch.setenv("WANDB_MODE", "offline")
     log_interrupted(tmp_path, "wandb")
     assert list((tmp_path / "wandb").rglob("*.wandb"))
-
-
-@pytest.mark.parametrize(("module", "extra", "setting"), [entry[:3] for entry in OPTIONAL])
-def test_a_library_that_is_missing_is_named_with_its_extra(module: str, extra: str, setting: str) -> None:
-    if find_spec(module) is not None:
-        pytest.skip(f"{module} is installed")
-    asking = TrainingConfig.model_validate({"lora": {}} if module == "peft" else {"trackers": [module]})
-    with pytest.raises(ValueError, match=rf"{setting}, but the library {module} is not installed; pip install 'cgd-ray\[{extra}\]'"):
-        check_installed(asking)
-
-
-def test_the_defaults_need_no_extra() -> None:
-    check_installed(TrainingConfig())

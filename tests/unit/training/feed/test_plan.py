@@ -10,7 +10,8 @@ import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.rundir import manifest_parts
-from cgd_ray.training.feed.batches import EMPTY, PackedRows, Plan, make_batch
+from cgd_ray.training.feed.plan import PackedPlan
+from cgd_ray.training.feed.rows import EMPTY, PackedRows, make_batch
 from tests.builders import packed_examples, random_examples
 
 WORLD_SIZES = (1, 2, 4)
@@ -27,12 +28,12 @@ def table(packed: Path) -> Any:
     return pq.read_table(manifest_parts(packed)[0])
 
 
-def make_plan(packed: Path, world_size: int = 1, **training: Any) -> Plan:
+def make_plan(packed: Path, world_size: int = 1, **training: Any) -> PackedPlan:
     settings = {"context_length": 100, "global_batch_size": 8, "micro_batch_size": 2, "num_epochs": 3, "logits_chunk_tokens": 20}
-    return Plan.make(TrainingConfig(**{**settings, **training}), packed, world_size)
+    return PackedPlan.make(TrainingConfig(**{**settings, **training}), packed, world_size)
 
 
-def rows_of(plan: Plan, step: int) -> list[list[int]]:
+def rows_of(plan: PackedPlan, step: int) -> list[list[int]]:
     """Each rank's rows at a step."""
     return [plan.micro_batches(step, rank).ravel().tolist() for rank in range(plan.world_size)]
 

@@ -1,48 +1,22 @@
-"""Which rows every rank trains on at every step, and the tensors of one micro-batch, straight from the packed Parquet.
+"""Which rows every rank trains on at every step: what a plan is, and the plan of a training whose data are finished.
 
 The order is a seeded permutation per epoch and knows nothing of the world size: global step s takes rows order[s*G : (s+1)*G], rank r
 its contiguous share. So each rank takes the same number of steps, and what is consumed after k steps is a prefix of a fixed order. The
 last batch of an epoch is filled up with empty rows, so each example is trained exactly once an epoch.
-How to use: `plan = Plan.make(training, packed, world_size); rows = plan.rows(step, rank)`.
+How to use: `plan = PackedPlan.make(training, packed, world_size); plan.micro_batches(step, rank)`. stream.py has the other plan.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.rundir import manifest_parts
+from cgd_ray.training.feed.rows import EMPTY
 from cgd_ray.training.feed.schedule import learning_rate_at
-
-EMPTY = -1  # in the order's array only: a place in the last batch of an epoch that no row fills
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One micro-batch of one rank: whole examples in one flat sequence, without padding. T tokens, N targets."""
-
-    input_ids_1T: torch.Tensor
-    position_ids_1T: torch.Tensor
-    """Restart at 0 with every example."""
-    example_lengths: list[int]
-    positions_N: torch.Tensor
-    """Index into T of the token before each target: its logits predict the target."""
-    target_ids_N: torch.Tensor
-
-    def to(self, device: torch.device) -> dict[str, Any]:
-        """The arguments of TargetLoss.forward, but for num_chunks, on a device."""
-        return {
-            "input_ids_1T": self.input_ids_1T.to(device, non_blocking=True),
-            "position_ids_1T": self.position_ids_1T.to(device, non_blocking=True),
-            "example_lengths": self.example_lengths,
-            "positions_N": self.positions_N.to(device, non_blocking=True),
-            "target_ids_N": self.target_ids_N.to(device, non_blocking=True),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +29,63 @@ class StepSizes:
     """Sum of the squared lengths of the examples."""
 
 
+class Plan(Protocol):
+    """What all ranks know about the training without communicating, whether its data are finished or still being made.
+
+    S steps, G rows a step, M micro-batches a rank and step.
+    """
+
+    @property
+    def world_size(self) -> int:
+        """Ranks that take part."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole training; of one whose data are still being made, known at its end."""
+        ...
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Forward passes of one rank in one step."""
+        ...
+
+    def has(self, step: int) -> bool:
+        """Whether there is a step with this index; waits until that is known."""
+        ...
+
+    def await_step(self, step: int, stop_flag: Path) -> None:
+        """Wait until it is known whether there is a step with this index, or until the flag is there."""
+        ...
+
+    def micro_batches(self, step: int, rank: int) -> np.ndarray:
+        """[M, micro_batch_size] rows that this rank trains on at this step."""
+        ...
+
+    def num_chunks(self, step: int) -> list[int]:
+        """[M] logits chunks of each micro-batch, the same on all ranks."""
+        ...
+
+    def sizes(self, step: int) -> StepSizes:
+        """What the step consists of."""
+        ...
+
+    def position(self, step: int) -> dict[str, float]:
+        """Where the training is after this step, for the log."""
+        ...
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of this step."""
+        ...
+
+    def consumed(self, num_steps: int) -> str | None:
+        """Names what the first steps have consumed beyond what the data's own hash tells."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What all ranks know about the whole training without communicating. S steps, G rows a step, M micro-batches a rank and step."""
+class PackedPlan:
+    """The Plan of a training whose data are finished: all of it is known from the start."""
 
     order_SG: np.ndarray
     """Row of the packed data, or EMPTY."""
@@ -72,7 +100,7 @@ class Plan:
     training: TrainingConfig
 
     @classmethod
-    def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "Plan":
+    def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "PackedPlan":
         """Derive the plan from the packed data's lengths and the settings alone."""
         (part,) = manifest_parts(packed)
         num_rows = pq.read_metadata(part).num_rows
@@ -82,7 +110,7 @@ class Plan:
         return cls.of_file(training, part, order_SG, world_size)
 
     @classmethod
-    def of_file(cls, training: TrainingConfig, part: Path, order_SG: np.ndarray, world_size: int) -> "Plan":
+    def of_file(cls, training: TrainingConfig, part: Path, order_SG: np.ndarray, world_size: int) -> "PackedPlan":
         """The plan that takes the rows of a packed file in this order."""
         sizes = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
 
@@ -150,59 +178,6 @@ class Plan:
 
     def _by_rank(self, values_G: np.ndarray) -> np.ndarray:
         return values_G.reshape(self.world_size, self.num_micro_batches, self.training.micro_batch_size)
-
-
-class PackedRows:
-    """Random access to the packed rows; one small row group is read per row, so memory does not grow with the data."""
-
-    def __init__(self, packed: Path) -> None:
-        (part,) = manifest_parts(packed)
-        self._file = PackedFile(part)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """The micro-batch of these rows; EMPTY ones add nothing, and a batch of nothing else is a single token without target."""
-        tables = [self._read(row, ["input_ids", "lengths", "prompt_lengths"]) for row in rows if row != EMPTY]
-        if not tables:
-            return make_batch(*(np.ones(1, dtype=np.int64) for _ in range(3)))
-        ids, lengths, prompts = (np.concatenate([table[name][0].values.to_numpy() for table in tables]) for name in tables[0].column_names)
-        return make_batch(ids, lengths, prompts)
-
-    def record_ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The records whose examples these rows hold."""
-        return [name for row in rows if row != EMPTY for name in self._read(row, ["record_ids"])["record_ids"][0].as_py()]
-
-    def _read(self, row: int, columns: list[str]) -> Any:
-        return self._file.read(row, columns)
-
-
-class PackedFile:
-    """One file of packed rows."""
-
-    def __init__(self, part: Path) -> None:
-        self._file = pq.ParquetFile(part, memory_map=True)
-        groups = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(groups)])
-
-    def read(self, row: int, columns: list[str]) -> Any:
-        """A table of this row alone."""
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._file.read_row_group(group, columns=columns, use_threads=False).slice(row - self._starts[group], 1)
-
-
-def make_batch(input_ids_T: np.ndarray, lengths_E: np.ndarray, prompt_lengths_E: np.ndarray) -> Batch:
-    """Lay E examples out as one flat sequence; the target tokens of an example are those from its prompt length on."""
-    starts_E = np.cumsum(lengths_E) - lengths_E
-    position_ids_T = np.arange(len(input_ids_T)) - np.repeat(starts_E, lengths_E)
-    targets_N = np.flatnonzero(position_ids_T >= np.repeat(prompt_lengths_E, lengths_E))
-    input_ids = torch.from_numpy(input_ids_T.astype(np.int64))
-    targets = torch.from_numpy(targets_N)
-    return Batch(
-        input_ids_1T=input_ids[None],
-        position_ids_1T=torch.from_numpy(position_ids_T)[None],
-        example_lengths=lengths_E.tolist(),
-        positions_N=targets - 1,
-        target_ids_N=input_ids[targets],
-    )
 
 
 def _epoch_order(num_rows: int, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
