@@ -25,7 +25,7 @@ COMMANDS = {
     "config": "print the resolved config with each setting's documentation",
 }
 FORMATS = ("trl", "alpaca", "sharegpt")
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def _run(parsed: argparse.Namespace) -> int:
     except StageFailedError as error:
         return _complain(error, EXIT_FAILED)
     except StoppedError as error:
-        return _complain(error, EXIT_STOPPED)
+        return _complain(error, error.exit_code)
     return 0
 
 

@@ -6,11 +6,14 @@ How to use: `with connected(config.cluster): ...`.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cgd_ray.config import ClusterConfig
+
+Answer = TypeVar("Answer")
 
 
 def starts_here(cluster: ClusterConfig) -> bool:
@@ -69,6 +72,17 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         yield Resources(nodes=nodes, limits=cluster.max_resources)
     finally:
         ray.shutdown()
+
+
+def on_every_node(question: Callable[[], Answer]) -> list[Answer]:
+    """What each live node answers; the function crosses processes."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0)(question)
+    nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in ray.nodes() if node["Alive"]]
+    answers: list[Answer] = ray.get([task.options(scheduling_strategy=node).remote() for node in nodes])
+    return answers
 
 
 def _address(cluster: ClusterConfig) -> str | None:

@@ -6,7 +6,7 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 from cgd_ray.config.base import Settings, identity
-from cgd_ray.config.loading import differing_settings, load_config, to_yaml, with_defaults
+from cgd_ray.config.loading import differing_settings, load_config, to_yaml
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
 from cgd_ray.config.training import AnswersConfig, ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
@@ -40,5 +40,4 @@ __all__ = [
     "identity",
     "load_config",
     "to_yaml",
-    "with_defaults",
 ]

@@ -46,14 +46,6 @@ def to_yaml(config: Config, with_docs: bool = False) -> str:
     return "\n".join(_documented_lines(config, indent=0)) + "\n"
 
 
-def with_defaults(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The dumped config of an older version with what it did not know at its default; as it is where this version cannot read it."""
-    try:
-        return Config.model_validate(tree).model_dump(mode="json")
-    except ValidationError:
-        return tree
-
-
 def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old value, new value) of every setting that differs and that changes what a run produces."""
     old_leaves, new_leaves = dict(_leaves(old)), dict(_leaves(new))

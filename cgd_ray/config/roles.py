@@ -195,8 +195,8 @@ class RoleConfig(Settings):
     placement: PlacementConfig = PlacementConfig()
     """Replicas and their resources."""
     engine: Mapping[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}. Those that other settings decide
-    are refused."""
+    """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: float16}. Those that other settings decide
+    are refused. Without dtype it is bfloat16 where the engines' devices compute it natively, else float32, settled when the run begins."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
     chat_template: str | None = None

@@ -150,8 +150,9 @@ class TrainingConfig(Settings):
     """AdamW's moments."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     """Gradients are clipped to this norm."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16 keeps fp32 master weights in the optimizer."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """bf16 keeps fp32 master weights in the optimizer; auto is bf16 where the workers' devices compute it natively, else fp32, settled
+    once when the run begins."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
     """DeepSpeed ZeRO: 1 shards optimizer state, 2 also gradients, 3 also parameters."""
     num_workers: Workers = 1

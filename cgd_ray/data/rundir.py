@@ -8,14 +8,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from cgd_ray.config import Config, differing_settings, with_defaults
+from cgd_ray.config import Config, differing_settings
 from cgd_ray.data.prompts import Prompts, load_prompts
 
 WORKING_DIRS = "working_dir_files"
@@ -53,6 +54,14 @@ class RunDir:
         """Directory with the answers and the report of one evaluated model, `base` or `trained`."""
         return self.root / "evaluation" / name
 
+    def recorded_config(self) -> Config | None:
+        """The config that the directory was begun with; None where there is none, or none that this version can read."""
+        if not self.config.exists():
+            return None
+        with suppress(ValidationError):
+            return Config.model_validate(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        return None
+
     def check(self, config: Config) -> None:
         """Raise ValueError when the directory takes nothing, is Ray's or belongs to another config; makes nothing but the log directory."""
         if WORKING_DIRS in self.root.parts:
@@ -86,8 +95,10 @@ class RunDir:
         """What a file of the directory's identity says, `mine` where there is none; what an older version did not know is default."""
         if not path.exists():
             return mine
+        if path == self.config and (recorded := self.recorded_config()) is not None:
+            return recorded.model_dump(mode="json")
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return with_defaults(theirs) if path == self.config else {**asdict(Prompts()), **theirs}
+        return {**(asdict(Prompts()) if path == self.prompts else {}), **theirs}
 
     def _identity(self, config: Config) -> dict[Path, dict[str, Any]]:
         """What makes a run this run: each file's content."""

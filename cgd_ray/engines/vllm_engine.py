@@ -138,8 +138,8 @@ def cpu_cache_bytes(role: RoleConfig) -> int:
     shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not shape.keys() >= {"num_hidden_layers", "num_key_value_heads", "head_dim"}:
         return MAX_CPU_CACHE_BYTES
-    # keys and values, 2 bytes each
-    bytes_per_token: int = 2 * 2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    num_bytes = 4 if role.engine.get("dtype") == "float32" else 2
+    bytes_per_token: int = 2 * num_bytes * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     return min(MAX_CPU_CACHE_BYTES, bytes_per_token * role.context_length * (role.placement.requests_in_flight + 1))
 
 

@@ -3,7 +3,7 @@
 Ray Data cannot be asked to stop, so the stages are: a file in the run directory tells them. They start no further row, give those in their
 engines a little time, and leave unfinished rows out of their output; their ids are then not committed, and the same command makes them.
 An empty file is SIGTERM's, and the driver ends soon, come what may; one with a reason in it is an engine's, and there is more time.
-How to use: `with draining_on_sigterm(path): ...` in the driver (stopping.py); in a stage `rows = await finished_before_stop(tasks, path)`.
+How to use: `with draining_on_signals(path): ...` in the driver (stopping.py); in a stage `rows = await finished_before_stop(tasks, path)`.
 """
 
 import asyncio

@@ -74,7 +74,16 @@ def _role_identity(role: RoleConfig) -> dict[str, Any]:
         settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
     if role.adapter is not None:
         settings["adapter"] = adapter_identity(role.adapter)
+    if settings["engine"].get("dtype") == _saved_dtype(role.model):
+        del settings["engine"]["dtype"]  # computed as it was saved, which goes without saying
     return {**settings, "model": model_identity(role.model)}
+
+
+def _saved_dtype(model: str) -> str:
+    """The dtype that a local model's config names; empty where it names none."""
+    file = Path(model) / "config.json"
+    shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str(shape.get("dtype") or shape.get("torch_dtype") or "")
 
 
 def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = "") -> str:

@@ -34,7 +34,7 @@ from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprin
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
-from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
+from cgd_ray.process.stopping import StoppedError, draining_on_signals
 
 STOP_FLAG = "stop"
 SUSPECTS = "in_flight"
@@ -160,7 +160,7 @@ def _produce(
         if limit is not None and counts["failed"] > limit.fraction * total and not stop_flag.exists():
             _end_if_exceeded(limit, total, flow, stop_flag)
 
-    with draining_on_sigterm(stop_flag), watched(start, look, ledger) as report:
+    with draining_on_signals(stop_flag), watched(start, look, ledger) as report:
         flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
     _check_stopped(flow, stop_flag)

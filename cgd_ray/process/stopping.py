@@ -1,9 +1,9 @@
-"""What SIGTERM does to a run: a stage that can end in order is told so by a file, any other one is ended by an exception.
+"""What SIGTERM and Ctrl-C do to a run: a stage that can end in order is told so by a file, any other one is ended by an exception.
 
 A file, because what has to stop runs in other processes, on other nodes: generation's stages and the ranks of a training look for it.
-SIGTERM's is empty. An engine that ends the run writes the same file with its reason; a SIGTERM that follows empties it, which leaves less
-time, and the reason is put back when the stage has ended.
-How to use: `with stopped_by_sigterm(): ...` around a run, `with draining_on_sigterm(flag): ...` around a stage that looks for the flag.
+A signal's is empty. An engine that ends the run writes the same file with its reason; a signal that follows empties it, which leaves less
+time, and the reason is put back when the stage has ended. A second Ctrl-C waits for nothing.
+How to use: `with stopped_by_signals(say): ...` around a run, `with draining_on_signals(flag): ...` around a stage that looks for the flag.
 """
 
 import os
@@ -15,54 +15,85 @@ from pathlib import Path
 
 LONGEST_S = 28.0  # from the signal to the end of the process, come what may: schedulers kill after 30
 EXIT_STOPPED = 128 + signal.SIGTERM
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+GO_ON = "the same command goes on from here"
 
 
 class StoppedError(KeyboardInterrupt):
     """The run was asked to stop; what is finished is kept."""
 
+    exit_code = EXIT_STOPPED
+    """Of the process."""
+
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """While the body runs, SIGTERM raises StoppedError in it."""
+def stopped_by_signals(say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """While the body runs, SIGTERM raises StoppedError in it and Ctrl-C KeyboardInterrupt; what drains is told instead, and `say` the user.
+
+    A body that ends with StoppedError after Ctrl-C ends with its exit code.
+    """
+    asked_by: list[int] = []
 
     def stop(signal_number: int, frame: object) -> None:
-        raise StoppedError("stopped; the same command goes on from here")
+        raise KeyboardInterrupt(f"interrupted; {GO_ON}") if signal_number == signal.SIGINT else StoppedError(f"stopped; {GO_ON}")
 
-    with _on_sigterm(stop):
-        yield
+    def note(signal_number: int) -> None:
+        if not asked_by and signal_number == signal.SIGINT:
+            say(f"stopping: what is under way is brought to where it can go on, {LONGEST_S:.0f} s at most; Ctrl-C again ends it at once")
+        asked_by.append(signal_number)
+
+    _Drain.noted_by = staticmethod(note)
+    try:
+        with _on_signals(stop):
+            yield
+    except StoppedError as error:
+        if asked_by and asked_by[0] == signal.SIGINT:
+            error.exit_code = EXIT_INTERRUPTED
+        raise
+    finally:
+        _Drain.noted_by = staticmethod(lambda signal_number: None)
 
 
 class _Drain:
     """A handler that sets a flag, and those of the stages that this one runs beside."""
 
+    noted_by: Callable[[int], None] = staticmethod(lambda signal_number: None)
+    """Hears of each signal; that of the run around all drains."""
+
     def __init__(self, flag: Path, before: object) -> None:
         self._flag, self._beside = flag, before if isinstance(before, _Drain) else None
-        self._timer = threading.Timer(LONGEST_S, os._exit, (EXIT_STOPPED,))
-        self._timer.daemon = True
-        self._is_asked = False
+        self._timer: threading.Timer | None = None
+        """Ends the process; started when the stage is asked to end."""
         self._reason = ""
         """Why an engine had ended the run already."""
 
     def __call__(self, signal_number: int, frame: object) -> None:
-        self._ask()
-        if self._beside is not None:
-            self._beside(signal_number, frame)
+        was_asked = self._timer is not None
+        self.ask(128 + signal_number)
+        _Drain.noted_by(signal_number)
+        if was_asked and signal_number == signal.SIGINT:
+            raise KeyboardInterrupt(f"interrupted; {GO_ON}")
 
     def begin(self) -> None:
         """What was asked of the stages beside this one before it began is asked of it too."""
         if self._beside is not None and self._beside._flag.exists():
-            self._ask()
+            self.ask(EXIT_STOPPED)
 
     def end(self) -> None:
         """What was to be ended has ended in time."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._reason:
             self._flag.write_text(self._reason, encoding="utf-8")
 
-    def _ask(self) -> None:
-        if self._is_asked:
+    def ask(self, exit_code: int) -> None:
+        """Set the flag, and those of the stages beside, once; a stage that does not end in time ends its process with this code."""
+        if self._beside is not None:
+            self._beside.ask(exit_code)
+        if self._timer is not None:
             return
-        self._is_asked = True
+        self._timer = threading.Timer(LONGEST_S, os._exit, (exit_code,))
+        self._timer.daemon = True
         self._timer.start()
         self._flag.parent.mkdir(parents=True, exist_ok=True)
         if self._flag.exists():
@@ -71,14 +102,14 @@ class _Drain:
 
 
 @contextmanager
-def draining_on_sigterm(flag: Path) -> Iterator[None]:
-    """While the body runs, SIGTERM sets the flag; a body that then does not end in time is ended with its process.
+def draining_on_signals(flag: Path) -> Iterator[None]:
+    """While the body runs, SIGTERM or Ctrl-C sets the flag; a body that then does not end in time is ended with its process.
 
-    Within the body of another one, it sets the flags of both.
+    Within the body of another one, it sets the flags of both. A second Ctrl-C raises KeyboardInterrupt.
     """
     drain = _Drain(flag, signal.getsignal(signal.SIGTERM))
     try:
-        with _on_sigterm(drain):
+        with _on_signals(drain):
             drain.begin()
             yield
     finally:
@@ -86,12 +117,13 @@ def draining_on_sigterm(flag: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _on_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's business
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from cgd_ray.cluster.precision import chosen
 from cgd_ray.config import Config
 from cgd_ray.data.records import TURNS_OF_ROLE
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest
@@ -37,6 +38,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "training": _training(config, run),
         "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
         "seconds": _seconds(config, run),
+        "precision": chosen(config),
         "versions": _versions(),
     }
 

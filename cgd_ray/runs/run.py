@@ -8,7 +8,7 @@ How to use: `execute("run", config)`, or "generate", "train", "evaluate" for a p
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from cgd_ray.cluster.capacity import check_cluster
 from cgd_ray.cluster.connection import connected, starts_here
+from cgd_ray.cluster.precision import as_begun, chosen, settle
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.data.chat import Chat
@@ -28,7 +29,7 @@ from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.process.console import Screen
 from cgd_ray.process.faults import failing, refusing
-from cgd_ray.process.stopping import stopped_by_sigterm
+from cgd_ray.process.stopping import stopped_by_signals
 from cgd_ray.reporting.displays import TrainingDisplay, generation_display, show_evaluation, show_live_step
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.runs.live import run_live
@@ -77,6 +78,8 @@ def execute(command: str, config: Config) -> None:
     """
     run = RunDir(config.run_dir)
     with refusing():
+        if (recorded := run.recorded_config()) is not None:
+            config = as_begun(config, recorded)
         run.check(config)
         notes: list[str] = []
         problems, decontamination = training_problems(config, notes)
@@ -89,10 +92,10 @@ def execute(command: str, config: Config) -> None:
             screen.say(note)
         try:
             if pending:
-                _work_off(pending, session)
+                config = _work_off(pending, session)
         except BaseException:
             with suppress(Exception):  # what went wrong comes first
-                write_json(run.summary, summarise(config, run))
+                write_json(run.summary, summarise(run.recorded_config() or config, run))
             raise
         summary = summarise(config, run)
         write_json(run.summary, summary)
@@ -122,7 +125,8 @@ def _pending(command: str, session: Session) -> list[Stage]:
     return [stage for stage in stages if not stage.is_finished(session)]
 
 
-def _work_off(pending: Sequence[Stage], session: Session) -> None:
+def _work_off(pending: Sequence[Stage], session: Session) -> Config:
+    """Bring the stages to their end; returns the config with what was settled once the cluster was there."""
     config, run, started = session.config, session.run, time.monotonic()
     session.screen.say("checking the models and starting Ray")
     with refusing():
@@ -132,9 +136,13 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
         check_models(config, session.work_lists[run.work_list], ("student", "teacher") if generates else ("student",))
         if generates and starts_here(config.cluster):
             check_key(config.teacher)
-        with connected(config.cluster) as resources, stopped_by_sigterm():
+        with connected(config.cluster) as resources, stopped_by_signals(session.screen.say):
             for wait in check_cluster(config, resources, phases):
                 session.screen.say(wait)
+            if run.recorded_config() is None:
+                config = settle(config, resources)
+                session = replace(session, config=config)
+            session.screen.say(f"precision: {', '.join(f'{name} {kind}' for name, kind in chosen(config).items() if kind)}")
             run.claim(config)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)
@@ -143,6 +151,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
             _add_seconds(run, "start", started)
             for stage in pending:
                 _work(stage, session)
+    return config
 
 
 def _work(stage: Stage, session: Session) -> None:

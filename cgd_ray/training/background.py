@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.process.stopping import draining_on_sigterm
+from cgd_ray.process.stopping import draining_on_signals
 from cgd_ray.training.driver import OnStep, begin, check_stopped, run_trainer, tailing
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
@@ -74,7 +74,7 @@ def training_in_background(job: TrainJob, on_step: OnStep | None) -> Iterator[Ba
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
     begin(job)
-    with draining_on_sigterm(job.stop_flag), tailing(Path(job.metrics), on_step):
+    with draining_on_signals(job.stop_flag), tailing(Path(job.metrics), on_step):
         # no task: cancelling one at the moment of its end is a fatal error inside Ray
         actor = ray.remote(TrainerActor).options(num_cpus=0, scheduling_strategy=here).remote()
         training = BackgroundTraining(job, actor.run.remote(job))

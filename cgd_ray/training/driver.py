@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.process.faults import StageFailedError
-from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
+from cgd_ray.process.stopping import StoppedError, draining_on_signals
 from cgd_ray.training.checkpoints.store import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.measuring import Examine, OnMeasured, measuring
@@ -43,7 +44,7 @@ def train(
     started, training, metrics = time.monotonic(), job.training_config(), Path(job.metrics)
     begin(job)
     with (
-        draining_on_sigterm(job.stop_flag),
+        draining_on_signals(job.stop_flag),
         tailing(metrics, on_step),
         nullcontext() if examine is None else measuring(job, examine, on_measured),
     ):
@@ -65,9 +66,24 @@ def begin(job: TrainJob) -> None:
 
 def run_trainer(job: TrainJob) -> None:
     """Run the training on Ray Train to its end, or to where the stop flag ends it. Raises as train() does, but for StoppedError."""
-    _make_trainer(job, job.training_config()).fit()
+    _wait_for(_make_trainer(job, job.training_config()).fit)
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
+
+
+def _wait_for(fit: Callable[[], Any]) -> None:
+    """Run Ray Train in a thread: in the main one it would take Ctrl-C for itself and end the process without a word."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            fit()
+            outcome.set_result(None)
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="ray-train").start()
+    outcome.result()
 
 
 def check_stopped(job: TrainJob) -> None:

@@ -14,7 +14,7 @@ from cgd_ray.config import Config
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir, write_json
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.process.stopping import EXIT_STOPPED, StoppedError, stopped_by_sigterm
+from cgd_ray.process.stopping import EXIT_STOPPED, StoppedError, stopped_by_signals
 from cgd_ray.runs.live import run_live
 from cgd_ray.training.checkpoints.store import directory_of
 from tests.fakes import FakeEngines
@@ -64,7 +64,7 @@ def main(root: Path) -> None:
     run = RunDir(root)
     ray.init(address="local", num_cpus=3, include_dashboard=False)
     try:
-        with stopped_by_sigterm():
+        with stopped_by_signals():
             report = run_live(make_config(root), run, engine_factory=engines(run))
     except StoppedError:
         ray.shutdown()
