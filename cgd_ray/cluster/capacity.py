@@ -4,6 +4,8 @@ Each refusal is a ValueError of one line with the arithmetic and the remedy; wha
 How to use: `for wait in check_cluster(config, resources, phases): screen.say(wait)`.
 """
 
+import math
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,23 @@ def check_cluster(config: Config, resources: Resources, phases: Collection[str])
     return [wait for phase in ordered for check in (_check_sums, _check_nodes) for wait in check(config, resources, phase)]
 
 
+def check_cpus_here(config: Config, phases: Collection[str]) -> None:
+    """The same of the CPUs of a Ray that is to be started on this machine, which needs no Ray to be known."""
+    have = config.cluster.num_cpus or os.cpu_count() or 1
+    for phase in (phase for phase in PHASES if phase in phases):
+        demands = _demands(config, phase, grown=True)
+        if (wanted := _wanted("CPU", demands)) > max(have, config.cluster.max_resources.get("CPU", 0)):
+            raise ValueError(
+                f"{phase} needs {wanted:g} CPUs ({_terms('CPU', demands)}), the Ray that is started on this machine has {have}; set "
+                f"cluster.num_cpus={math.ceil(wanted)}, which are logical and share the real ones, or lower them"
+            )
+
+
+def _terms(kind: str, demands: Sequence["_Demand"]) -> str:
+    """What a sum consists of."""
+    return " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
+
+
 def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[str]:
     """The cluster as a whole has enough for all that runs at the same time."""
     demands = _demands(config, phase, grown=True)
@@ -35,8 +54,7 @@ def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[st
         wanted = _wanted(kind, demands)
         if wanted <= present:
             continue
-        terms = " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
-        needs = f"{phase} needs {wanted:g} {kind}s ({terms})"
+        needs = f"{phase} needs {wanted:g} {kind}s ({_terms(kind, demands)})"
         if wanted > most:
             raise ValueError(
                 f"{needs}, the cluster has {most:g}; lower them, add nodes, or set cluster.max_resources to what an autoscaler adds"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.cluster.capacity import check_cluster
+from cgd_ray.cluster.capacity import check_cluster, check_cpus_here
 from cgd_ray.cluster.connection import connected, starts_here
 from cgd_ray.cluster.precision import as_begun, chosen, settle
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
@@ -132,6 +132,8 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
     with refusing():
         check_libraries(config.training)
         phases = {stage.needs for stage in pending if stage.needs is not None}
+        if starts_here(config.cluster):
+            check_cpus_here(config, phases)  # at once: starting Ray and loading tokenizers take their time
         generates = not phases.isdisjoint({"generate", "live"})
         check_models(config, session.work_lists[run.work_list], ("student", "teacher") if generates else ("student",))
         if generates and starts_here(config.cluster):

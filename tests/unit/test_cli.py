@@ -205,6 +205,12 @@ def test_help_and_config_import_nothing_heavy(job: Job) -> None:
         assert done.stdout.splitlines()[-1] == "HEAVY set()"
 
 
+def test_the_driver_of_a_run_needs_no_torch() -> None:
+    code = "import sys, cgd_ray.runs.run; print('HEAVY', {'torch', 'vllm', 'transformers', 'deepspeed', 'datasets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY set()"
+
+
 def test_config_prints_a_config_that_resolves_to_the_same(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
     assert job.run("training.seed=5", command="config") == 0
     printed = capfd.readouterr().out

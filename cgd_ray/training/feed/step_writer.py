@@ -4,6 +4,7 @@ Examples wait in a pool until they fill a step, are packed first-fit-decreasing,
 A step's file appears whole, and the files themselves are the journal of what has been dealt out, so a killed writer's successor deals no
 example twice and none is lost. How to use: `steps = StepWriter(training, packed, num_records)`; as examples come, `steps.add(examples)` and
 `steps.write(num_seen)`; at the end `steps.finish(num_seen, fingerprint)`. stream.py reads the files.
+Without torch, since the driver writes them.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,14 @@ from cgd_ray.data.rundir import atomic_write, write_manifest
 from cgd_ray.training.examples.packing import ROWS_PER_GROUP, first_fit_decreasing, packed_rows
 from cgd_ray.training.examples.preparation import Prepared
 from cgd_ray.training.examples.writing import example_table
-from cgd_ray.training.feed.stream import SHARE, step_file
+
+SHARE = b"share"
+"""Metadata of a step's file: the share of all records that has been dealt with once the step is taken, trained on or dropped."""
+
+
+def step_file(packed: Path, step: int) -> Path:
+    """Where the rows of the step with this index are, PACKED_SCHEMA."""
+    return packed / f"step-{step:08d}.parquet"
 
 
 class StepWriter:

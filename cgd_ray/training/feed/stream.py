@@ -19,15 +19,9 @@ from cgd_ray.data.rundir import file_sha256, read_manifest
 from cgd_ray.training.feed.plan import PackedPlan, StepSizes
 from cgd_ray.training.feed.rows import EMPTY, PackedFile, PackedRows
 from cgd_ray.training.feed.schedule import learning_rate_by_share
+from cgd_ray.training.feed.step_writer import SHARE, step_file
 
 POLL_INTERVAL_S = 0.1
-SHARE = b"share"
-"""Metadata of a step's file: the share of all records that has been dealt with once the step is taken, trained on or dropped."""
-
-
-def step_file(packed: Path, step: int) -> Path:
-    """Where the rows of the step with this index are, PACKED_SCHEMA."""
-    return packed / f"step-{step:08d}.parquet"
 
 
 class StreamPlan:

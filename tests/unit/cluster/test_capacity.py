@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cgd_ray.cluster.capacity import check_cluster
+from cgd_ray.cluster.capacity import check_cluster, check_cpus_here
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config import Config
 from cgd_ray.data.prompts import Prompts
@@ -242,3 +242,12 @@ def test_a_message_shows_the_most_frequent_kinds_of_nodes() -> None:
 def test_a_phase_that_will_not_run_needs_nothing() -> None:
     config = make_config(teacher={"placement": PLACEMENT})
     assert check_cluster(config, fixed({"CPU": 2}), {"train", "evaluate"}) == []
+
+
+def test_cpus_of_a_ray_that_is_started_here_are_counted_before_it_is_and_the_way_out_is_named() -> None:
+    live = make_config(training={"streaming": True, "num_workers": 2, "global_batch_size": 8}, cluster={"num_cpus": 2})
+    refusal = r"live needs 4 CPUs \(student.* 1 x 1 \+ teacher.* 1 x 1 \+ training.num_workers 2 x 1\), .* has 2; set cluster.num_cpus=4"
+    with pytest.raises(ValueError, match=refusal):
+        check_cpus_here(live, {"live"})
+    check_cpus_here(live.model_copy(update={"cluster": live.cluster.model_copy(update={"num_cpus": 4})}), {"live"})
+    check_cpus_here(live, {"evaluate"})

@@ -17,7 +17,7 @@ from cgd_ray.generation.pipeline import records_fingerprint
 from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.runs.live import Feeder
 from cgd_ray.selection.selection import Selector
-from cgd_ray.training.feed.stream import SHARE
+from cgd_ray.training.feed.step_writer import SHARE
 from cgd_ray.training.job import TrainJob
 from tests.builders import tiny_adapter, tiny_model, tiny_records, tiny_tokenizer
 

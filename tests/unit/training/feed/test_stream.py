@@ -10,8 +10,8 @@ import pytest
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.feed.rows import EMPTY
-from cgd_ray.training.feed.step_writer import StepWriter
-from cgd_ray.training.feed.stream import StreamPlan, StreamRows, step_file
+from cgd_ray.training.feed.step_writer import StepWriter, step_file
+from cgd_ray.training.feed.stream import StreamPlan, StreamRows
 from tests.builders import prepared_examples, random_examples
 
 TRAINING = TrainingConfig(streaming=True, context_length=100, global_batch_size=8, micro_batch_size=2)
