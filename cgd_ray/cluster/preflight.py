@@ -3,7 +3,6 @@
 Each refusal is a ValueError of one line that names the setting, what it is, what it would have to be and what to do.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +15,15 @@ import pyarrow as pa
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config import Config, PlacementConfig, RoleConfig, TrainingConfig
 from cgd_ray.data.chat import Chat
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Message, load_prompts
+from cgd_ray.data.weights import tensor_shapes
 from cgd_ray.engines.adapters import check_fits, read_adapter
 from cgd_ray.training.extras import check_installed
 
 PHASES = ("generate", "train", "live", "evaluate")
+SETTINGS_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+"""Of a model's directory: each must be an object where it is there, or it would be a traceback of whoever reads it."""
 SMALLEST_SHARE = 1e-4  # of a resource, the unit in which Ray counts: 0.3 CPUs hold three times 0.1, which floats deny
 MOST_KINDS_SHOWN = 5  # of nodes, in a message
 
@@ -107,13 +110,16 @@ def _check_model_files(name: str, model: str) -> None:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise ValueError(f"{name}.model {model} has no config.json; give a directory in Hugging Face format")
+    weights = sorted(directory.glob("*.safetensors"))
     try:
-        model_config = json.loads(config_file.read_text(encoding="utf-8"))
+        settings = {file: read_object(directory / file) for file in SETTINGS_FILES if (directory / file).is_file()}
+        for file in weights:
+            tensor_shapes(file)
     except ValueError as error:
-        raise ValueError(f"{name}.model {model} has a broken config.json ({error}); copy the model again") from None
-    if "auto_map" in model_config:
+        raise ValueError(f"{name}.model: {error}") from None
+    if "auto_map" in settings["config.json"]:
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
-    if not any(directory.glob("*.safetensors")):
+    if not weights:
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from cgd_ray.config import Config, differing_settings
+from cgd_ray.config.yaml_text import read_yaml
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import load_prompts
 
 WORKING_DIRS = "working_dir_files"
@@ -67,7 +69,7 @@ class RunDir:
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
         for path, mine in self._identity(config).items():
-            theirs = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else mine
+            theirs = _read_identity(path) if path.exists() else mine
             if differences := differing_settings(theirs, mine):
                 key, old, new = differences[0]
                 more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
@@ -86,6 +88,16 @@ class RunDir:
     def _identity(self, config: Config) -> dict[Path, dict[str, Any]]:
         """What makes a run this run: each file's content."""
         return {self.config: config.model_dump(mode="json"), self.prompts: asdict(load_prompts(config.prompts))}
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, not what a run was begun with; choose another run_dir")
+    return content
 
 
 @contextmanager
@@ -118,8 +130,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file, or None when there is none yet."""
     if not path.exists():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_object(path)
 
 
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:

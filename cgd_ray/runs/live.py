@@ -176,7 +176,7 @@ def training_job(config: Config, run: RunDir) -> TrainJob:
         checkpoints=str(run.checkpoints),
         metrics=str(run.metrics),
         export_to=str(run.model),
-        about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+        about={"teacher": config.teacher.model, "problems": config.problems.label, "selection": config.selection.keep},
         stream=records_fingerprint(config),
         chat_template=config.student.chat_template,
         environment=passed_on(),

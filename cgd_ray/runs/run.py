@@ -31,7 +31,7 @@ from cgd_ray.process.stopping import stopped_by_sigterm
 from cgd_ray.reporting.displays import TrainingDisplay, generation_display, show_evaluation, show_live_step
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.runs.live import run_live
-from cgd_ray.runs.work_lists import check_given_records, make_work_lists, training_problems
+from cgd_ray.runs.work_lists import check_given_records, make_work_lists
 from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples.packing import pack
@@ -77,8 +77,7 @@ def execute(command: str, config: Config) -> None:
     with refusing():
         run.check(config)
         notes: list[str] = []
-        problems, decontamination = training_problems(config, notes)
-        work_lists = make_work_lists(config, run, problems, notes)
+        work_lists, decontamination = make_work_lists(command, config, run, notes)
     with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with refusing():
@@ -197,7 +196,7 @@ def _train(session: Session) -> None:
             run.model,
             display.show_step,
             validation=run.validation_packed,
-            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            about={"teacher": config.teacher.model, "problems": config.problems.label, "selection": config.selection.keep},
             chat_template=config.student.chat_template,
             answer=_exam_while_training(session),
             on_answers=display.show_answers,
