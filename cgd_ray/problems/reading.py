@@ -7,6 +7,7 @@ How to use: `for row in read_rows(source): ...`; a row is read when it is asked 
 
 import difflib
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -166,6 +167,9 @@ def _data_set_rows(source: SourceConfig, load: Callable[[Any], Any]) -> Iterator
     """The rows of what a call of the datasets library returns."""
     import datasets
 
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it complains of is in the error too, which becomes one line
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         loaded = load(datasets)
     except _RefusedSplitError as error:
