@@ -9,6 +9,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,22 +207,23 @@ def _files_of_split(source: SourceConfig, directory: Path) -> tuple[str, list[Pa
     """The datasets library's name for the format of a directory's files, and those of the split that is asked for."""
     import datasets
 
-    base, subset = directory, source.subset
+    base, subset = directory.resolve(), source.subset
     described = _has_subsets(directory)
     if subset is not None and not described:
-        base, subset = directory / subset, None
+        base, subset = base / subset, None
         if not base.is_dir():
             folders = sorted(path.name for path in directory.iterdir() if path.is_dir())
             raise ValueError(f"subset {source.subset!r} is not in {directory}; it has {', '.join(folders) or 'no folders'}")
     try:
-        builder = datasets.load_dataset_builder(str(base), subset)
+        with _without_warnings():
+            builder = datasets.load_dataset_builder(str(base), subset)
     except Exception as error:  # whatever the library dies of, it is this source's
         raise ValueError(f"path {source.path} could not be loaded as a data set: {_reason(error)}") from None
     splits = {str(split): list(map(Path, files)) for split, files in (builder.config.data_files or {}).items()}
     if source.split not in splits:
-        raise ValueError(f"split {source.split!r} is not in {base}; it has {', '.join(splits)}")
+        raise ValueError(f"split {source.split!r} is not in {source.path}; it has {', '.join(splits)}")
     if not described:
-        _check_belonging(source, base.resolve(), splits[source.split])
+        _check_belonging(source, base, splits[source.split])
     return builder.name, splits[source.split]
 
 
@@ -231,9 +233,23 @@ def _has_subsets(directory: Path) -> bool:
 
     card = directory / "README.md"
     try:
-        return card.is_file() and bool(DatasetCard.load(card, ignore_metadata_errors=True).data.get("configs"))
+        with _without_warnings():
+            return card.is_file() and bool(DatasetCard.load(card, ignore_metadata_errors=True).data.get("configs"))
     except Exception as error:  # whatever the library dies of, it is this file's
         raise ValueError(f"path {card} cannot be read: {_reason(error)}") from None
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without those of the hub's library on a README that is only that."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _check_belonging(source: SourceConfig, base: Path, files: Sequence[Path]) -> None:

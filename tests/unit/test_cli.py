@@ -195,6 +195,23 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(name: st
     assert written == []
 
 
+def test_a_training_does_not_ask_for_the_source_once_the_work_list_is_there(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    from cgd_ray.config import load_config
+    from cgd_ray.data.rundir import RunDir
+    from cgd_ray.problems.work_list import write_work_list
+    from cgd_ray.runs.work_lists import make_work_lists
+
+    config, run = load_config(job.config), RunDir(job.run_dir)
+    for path, work in make_work_lists("generate", config, run, [])[0].items():
+        write_work_list(work, path)
+    job.problems.unlink()
+    assert job.run(command="train") == 2
+    assert "holds no selected records to train on; run `cgd generate`" in capfd.readouterr().err
+    assert job.run("student.model=/nowhere", command="generate") == 2
+    shown = capfd.readouterr()
+    assert re.search(r"problems.jsonl does not exist; .*; the run goes on with the problems that it began with", shown.out + shown.err)
+
+
 def test_files_of_different_columns_are_refused_in_one_line(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
     (job.root / "parts").mkdir()
     for name, further in (("a", {}), ("b", {"level": "hard"})):

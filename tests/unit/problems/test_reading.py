@@ -95,6 +95,20 @@ def test_a_subset_is_a_folder_where_no_readme_tells_of_subsets(tmp_path: Path) -
         questions(tmp_path, subset="algebra")
 
 
+def test_a_readme_that_is_only_that_changes_nothing_and_is_not_complained_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.jsonl", split)
+    (tmp_path / "README.md").write_text("# Mine\n")
+    monkeypatch.chdir(tmp_path)
+    assert questions(Path(".")) == ["train"]
+    assert capfd.readouterr() == ("", "")
+    (tmp_path / "README.md").write_text("---\nconfigs: [\n---\n")
+    with pytest.raises(ValueError, match=r"^path README.md cannot be read: while parsing"):
+        questions(Path("."))
+
+
 def test_a_single_file_is_read_whole_and_has_no_split_or_subset(tmp_path: Path) -> None:
     file = write(tmp_path / "questions.jsonl", "a")
     assert questions(file) == ["a"]
