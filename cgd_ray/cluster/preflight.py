@@ -3,7 +3,6 @@
 Each refusal is a ValueError of one line that names the setting, what it is, what it would have to be and what to do.
 """
 
-import json
 import os
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
@@ -13,7 +12,9 @@ import pyarrow as pa
 
 from cgd_ray.config import Config, RoleConfig, TrainingConfig
 from cgd_ray.data.chat import Chat
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Message, load_prompts
+from cgd_ray.data.weights import tensor_shapes
 from cgd_ray.engines.adapters import check_fits, read_adapter
 
 OPTIONAL: tuple[tuple[str, str, str, Callable[[TrainingConfig], bool]], ...] = (
@@ -22,6 +23,8 @@ OPTIONAL: tuple[tuple[str, str, str, Callable[[TrainingConfig], bool]], ...] = (
     ("peft", "lora", "training.lora is set", lambda training: training.lora is not None),
 )
 """Module, the extra of this package that brings it, and the setting that needs it."""
+SETTINGS_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+"""Of a model's directory: each must be an object where it is there, or it would be a traceback of whoever reads it."""
 
 
 def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("student", "teacher")) -> None:
@@ -68,13 +71,16 @@ def _check_model_files(name: str, model: str) -> None:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise ValueError(f"{name}.model {model} has no config.json; give a directory in Hugging Face format")
+    weights = sorted(directory.glob("*.safetensors"))
     try:
-        model_config = json.loads(config_file.read_text(encoding="utf-8"))
+        settings = {file: read_object(directory / file) for file in SETTINGS_FILES if (directory / file).is_file()}
+        for file in weights:
+            tensor_shapes(file)
     except ValueError as error:
-        raise ValueError(f"{name}.model {model} has a broken config.json ({error}); copy the model again") from None
-    if "auto_map" in model_config:
+        raise ValueError(f"{name}.model: {error}") from None
+    if "auto_map" in settings["config.json"]:
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
-    if not any(directory.glob("*.safetensors")):
+    if not weights:
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
 
 

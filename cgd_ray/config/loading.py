@@ -10,9 +10,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cgd_ray.config.problems import ProblemsConfig, SourceT
-from cgd_ray.config.roles import RoleConfig
+from cgd_ray.config.paths import resolved
 from cgd_ray.config.tree import Config, is_execution_only
+from cgd_ray.config.yaml_text import parse_yaml, read_yaml
+
+OVERRIDE_SHOWN = 200
+"""Characters of an override that a message repeats."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -22,12 +25,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     and the remedy.
     """
     source = Path(path)
-    if not source.is_file():
+    if not source.exists():
         raise ValueError(f"config {source} does not exist; jobs/configs/ holds examples")
     try:
-        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"config {source} is no valid YAML: {_one_line(error)}") from None
+        tree = read_yaml(source)
+    except ValueError as error:
+        raise ValueError(f"config {source} {error}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
     for override in overrides:
@@ -36,7 +39,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ValueError("\n".join(_explain(tree, item) for item in error.errors())) from None
-    return _with_absolute_paths(config)
+    return resolved(config)
 
 
 def to_yaml(config: Config, with_docs: bool = False) -> str:
@@ -66,13 +69,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node[parent] = dict(child)  # a copy: a YAML anchor makes one mapping the value of several keys
         node = node[parent]
     try:
-        node[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override {override!r}: the value is no valid YAML ({_one_line(error)}); put it in single quotes") from None
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
+        node[leaf] = parse_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"override {override[:OVERRIDE_SHOWN]!r}: the value is {error}; put it in single quotes") from None
 
 
 def _explain(tree: Any, item: Mapping[str, Any]) -> str:
@@ -119,41 +118,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _with_absolute_paths(config: Config) -> Config:
-    """Workers do not share the driver's current directory, so every local path becomes absolute."""
-
-    def absolute(path: str) -> str:
-        return str(Path(path).absolute()) if Path(path).exists() else path
-
-    def source(of: SourceT) -> SourceT:
-        return of.model_copy(update={"path": absolute(of.path)})
-
-    def problems(of: ProblemsConfig) -> ProblemsConfig:
-        if of.decontaminate is None:
-            return source(of)
-        against = tuple(source(benchmark) for benchmark in of.decontaminate.against)
-        return source(of).model_copy(update={"decontaminate": of.decontaminate.model_copy(update={"against": against})})
-
-    def role(source: RoleConfig) -> RoleConfig:
-        if source.api is not None:
-            return source
-        files = {name: str(Path(value).absolute()) for name in ("adapter", "chat_template") if (value := getattr(source, name)) is not None}
-        return source.model_copy(update={"model": absolute(source.model), **files})
-
-    update: dict[str, Any] = {
-        "run_dir": str(Path(config.run_dir).absolute()),
-        "problems": problems(config.problems),
-        "student": role(config.student),
-        "teacher": role(config.teacher),
-    }
-    reuse = tuple(str(Path(source).absolute()) for source in config.generation.reuse)
-    update["generation"] = config.generation.model_copy(update={"reuse": reuse})
-    update |= {name: str(Path(value).absolute()) for name in ("prompts", "records") if (value := getattr(config, name)) is not None}
-    if config.evaluation is not None:
-        update["evaluation"] = config.evaluation.model_copy(update={"problems": source(config.evaluation.problems)})
-    return config.model_copy(update=update)
-
-
 def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
     pad = "  " * indent
     for name, field in type(settings).model_fields.items():
@@ -166,7 +130,7 @@ def _documented_lines(settings: BaseModel, indent: int) -> Iterator[str]:
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
             yield f"{pad}{name}: {_flow(plain)}"
-            if value is None and (inner := _settings_class(field.annotation)) is not None:
+            if value in (None, ()) and (inner := _settings_class(field.annotation)) is not None:
                 yield from (f"{pad}#{line}" for line in _documented_defaults(inner, 1))
 
 

@@ -1,7 +1,7 @@
 """Where problems come from, and which of them are left out."""
 
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -25,15 +25,23 @@ class SourceConfig(Settings):
     """Where problems come from."""
 
     path: str
-    """A .jsonl, .json or .parquet file, a directory of Parquet files or of a Hugging Face data set, or a hub name."""
+    """A .jsonl, .json or .parquet file, a directory of such files or of a Hugging Face data set, or a hub name."""
     subset: str | None = None
-    """Subset (configuration) of a Hugging Face data set that has several, e.g. main of openai/gsm8k."""
+    """Subset (configuration, or folder) of a data set that has several, e.g. main of openai/gsm8k."""
     split: str = "train"
-    """Split to read; Hugging Face data sets only."""
+    """Split to read; which files of a directory are which split is told by their names, as on the hub (train-00000-of-00001.parquet,
+    test.jsonl, data/validation/...). A single file has none and is read whole."""
     fields: FieldMapping = FieldMapping()
     """Column mapping, e.g. {question: problem, reference_answer: answer}."""
     reference_answer_pattern: str | None = None
     r"""Regular expression whose first group is the final answer inside the mapped column, e.g. '####\s*(.+)' for GSM8K."""
+    list_answers: Literal["refuse", "set"] = "refuse"
+    """What a list of several answers is: refused, or the set of all of them, which must then all be given. A list of one is that one."""
+    on_bad_row: Literal["refuse", "drop"] = "refuse"
+    """What to do about a row that is no problem (an empty question, broken JSON, an answer that is no text or number, or that the pattern
+    does not match): refuse the source, or leave the row out and tell how many there were."""
+    shuffle_seed: int | None = None
+    """Seed of a random order, in which `limit` takes a sample of a source that is sorted; null keeps the source's own order."""
     limit: Count | None = None
     """Take only the first n problems; null takes all."""
 
@@ -61,8 +69,22 @@ class DecontaminationConfig(Settings):
     """A run of so many words in common is an overlap; questions with fewer words must be the same."""
 
 
+class MixedSourceConfig(SourceConfig):
+    """One more source of training problems."""
+
+    weight: Annotated[float, Field(gt=0.0)] | None = None
+    """Problems to take from it for each one of problems.path, e.g. 0.5 for one to every two; null takes all that it has."""
+
+
 class ProblemsConfig(SourceConfig):
     """The training problems."""
 
+    mix: tuple[MixedSourceConfig, ...] = ()
+    """Further sources, each described like this one and with its own `limit`; all are spread evenly over the whole."""
     decontaminate: DecontaminationConfig | None = None
-    """Remove problems that overlap with benchmarks, after `limit` is applied; null removes none."""
+    """Remove problems that overlap with benchmarks, after `limit` and `mix` are applied; null removes none."""
+
+    @property
+    def label(self) -> str:
+        """Where the problems are from, in a few words."""
+        return " + ".join([self.path, *(source.path for source in self.mix)])

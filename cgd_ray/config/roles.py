@@ -179,6 +179,21 @@ ENGINE_ONLY = {
 """Settings of a role that mean nothing where an endpoint serves it, and what to do about one that is given."""
 
 
+OWNED_TEMPLATE_ARGUMENTS = {
+    "add_generation_prompt": "it is true for a prompt and false for a finished conversation: remove it",
+    "continue_final_message": "an answer always begins a new message: remove it",
+    "messages": "they are the conversation: remove it",
+    "conversation": "it is the messages: remove it",
+    "chat_template": "set chat_template of the role to a .jinja file",
+    **dict.fromkeys(
+        ("tokenize", "return_dict", "return_tensors", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+        "how the text becomes tokens is decided here: remove it",
+    ),
+    **dict.fromkeys(("padding", "truncation", "max_length"), "nothing is cut or padded here: remove it"),
+}
+"""Arguments of apply_chat_template that are decided here, and what to do instead."""
+
+
 class RoleConfig(Settings):
     """One model in one role: student or teacher."""
 
@@ -213,6 +228,13 @@ class RoleConfig(Settings):
         for name, remedy in OWNED_ARGUMENTS.items():
             if name in self.engine:
                 raise ValueError(f"engine.{name} is {self.engine[name]!r}; {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _template_arguments_have_one_owner(self) -> "RoleConfig":
+        for name, remedy in OWNED_TEMPLATE_ARGUMENTS.items():
+            if name in self.chat_template_kwargs:
+                raise ValueError(f"chat_template_kwargs.{name} is {self.chat_template_kwargs[name]!r}; {remedy}")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-import yaml
+from cgd_ray.config.yaml_text import read_yaml
 
 Role = Literal["system", "user", "assistant"]
 
@@ -121,12 +121,12 @@ def load_prompts(path: str | None) -> Prompts:
     """The default wording, overridden by a YAML mapping of template names. Raises ValueError that names file and template."""
     if path is None:
         return Prompts()
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ValueError(f"prompts file {path} does not exist; set prompts to a YAML file or null")
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"prompts file {path} is no valid YAML: {' '.join(str(error).split())}") from None
+        tree = read_yaml(Path(path))
+    except ValueError as error:
+        raise ValueError(f"prompts file {path} {error}") from None
     names = [field.name for field in fields(Prompts)]
     if not isinstance(tree, dict):
         raise ValueError(f"prompts file {path} is no mapping of template names; valid names: {', '.join(names)}")

@@ -17,6 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from cgd_ray.config import Config, differing_settings
+from cgd_ray.config.yaml_text import read_yaml
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Prompts, load_prompts
 
 WORKING_DIRS = "working_dir_files"
@@ -59,7 +61,7 @@ class RunDir:
         if not self.config.exists():
             return None
         with suppress(ValidationError):
-            return Config.model_validate(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+            return Config.model_validate(_read_identity(self.config))
         return None
 
     def check(self, config: Config) -> None:
@@ -97,12 +99,22 @@ class RunDir:
             return mine
         if path == self.config and (recorded := self.recorded_config()) is not None:
             return recorded.model_dump(mode="json")
-        theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+        theirs = _read_identity(path)
         return {**(asdict(Prompts()) if path == self.prompts else {}), **theirs}
 
     def _identity(self, config: Config) -> dict[Path, dict[str, Any]]:
         """What makes a run this run: each file's content."""
         return {self.config: config.model_dump(mode="json"), self.prompts: asdict(load_prompts(config.prompts))}
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, not what a run was begun with; choose another run_dir")
+    return content
 
 
 @contextmanager
@@ -135,8 +147,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file, or None when there is none yet."""
     if not path.exists():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_object(path)
 
 
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:

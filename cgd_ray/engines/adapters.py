@@ -5,15 +5,16 @@ what an adapter asks for beyond that would be trained on otherwise than it was g
 How to use: `adapter = read_adapter(role.adapter)`; `merge(adapter, causal_lm)`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256
+from cgd_ray.data.weights import tensor_shapes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of peft's names of layers
@@ -54,7 +55,10 @@ def read_adapter(directory: str) -> Adapter:
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
             raise ValueError(f"adapter {directory} holds no {name}; give a directory that peft has saved a LoRA adapter in")
-    settings = _settings(path / CONFIG)
+    try:
+        settings = read_object(path / CONFIG)
+    except ValueError as error:
+        raise ValueError(f"adapter {directory}: {error}") from None
     kind, rank, alpha = settings.get("peft_type"), settings.get("r"), settings.get("lora_alpha")
     if kind != "LORA" or not isinstance(rank, int) or not 1 <= rank <= LARGEST_RANK or not isinstance(alpha, int | float):
         raise ValueError(
@@ -70,12 +74,15 @@ def read_adapter(directory: str) -> Adapter:
 
 def check_fits(adapter: Adapter, model: str) -> None:
     """Raise ValueError unless every layer of the adapter is one of the model's, of its shape; of hub models only the engine knows."""
+    try:
+        halves = _without_prefix(tensor_shapes(adapter.directory / WEIGHTS))
+    except ValueError as error:
+        raise ValueError(f"adapter {adapter.directory}: {error}") from None
     if not Path(model).is_dir():
         return
     weights: dict[str, list[int]] = {}
     for file in Path(model).glob("*.safetensors"):
-        weights |= _shapes(file)
-    halves = _without_prefix(_shapes(adapter.directory / WEIGHTS))
+        weights |= tensor_shapes(file)
     for name in halves:
         layer = name.removesuffix(DOWN).removesuffix(UP)
         if not {layer + DOWN, layer + UP} <= halves.keys():
@@ -106,22 +113,6 @@ def merge(adapter: Adapter, causal_lm: Any) -> None:
             if layer != name:
                 weight_OI, up_OR = causal_lm.get_submodule(layer).weight, weights[layer + UP]
                 weight_OI.copy_(weight_OI.float() + adapter.scale * (up_OR.float() @ down_RI.float()))
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); copy the adapter again") from None
-    return settings
-
-
-def _shapes(file: Path) -> dict[str, list[int]]:
-    """Of every tensor in a safetensors file."""
-    from safetensors import safe_open
-
-    with safe_open(file, framework="numpy") as tensors:
-        return {name: list(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118  (no mapping)
 
 
 def _without_prefix(tensors: Mapping[str, Any]) -> dict[str, Any]:

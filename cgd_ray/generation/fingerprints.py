@@ -97,7 +97,10 @@ def _samples(weights: Path) -> Iterator[bytes]:
         if num_bytes > weights.stat().st_size:
             raise ValueError(f"{weights} is no safetensors file; copy the model again")
         header = stream.read(num_bytes)
-        tensors = json.loads(header)
+        try:
+            tensors = json.loads(header)
+        except ValueError:
+            raise ValueError(f"{weights} is no safetensors file; copy the model again") from None
         yield header
         first_byte = stream.tell()
         for name in sorted(tensors.keys() - {"__metadata__"}):

@@ -5,7 +5,7 @@ Two questions overlap when they have a run of `ngram` words in common, or are th
 is a phrase of the trade and tells nothing.
 Own code: datatrove's filter looks for a benchmark's answers rather than its questions alone and brings lighteval and NLTK along;
 datasketch estimates how alike whole texts are, which hides a copied sentence.
-How to use: `kept, report = decontaminate(problems, config.problems.decontaminate)`.
+How to use: `kept, report = decontaminate(problems, config.problems.decontaminate, notes)`.
 """
 
 import re
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from cgd_ray.config import DecontaminationConfig
+from cgd_ray.problems.reading import Row
 from cgd_ray.problems.sources import Problem, read_problems
 
 COMMON_QUESTIONS = 3
@@ -39,9 +40,9 @@ class Overlap:
     """What a training question has in common with a benchmark."""
 
     benchmark: str
-    """Path of the benchmark."""
+    """File of the benchmark, or its name on the hub."""
     row: int
-    """Row of the benchmark's question, from 1."""
+    """Row of the benchmark's question there, from 1."""
     problem_id: str | None
     """Its id: the mapped column, or a hash of the question."""
     ngram: str
@@ -51,23 +52,27 @@ class Overlap:
 class Benchmarks:
     """All questions of the benchmarks, ready to be compared with; about 100 bytes for each of their words."""
 
-    def __init__(self, config: DecontaminationConfig) -> None:
-        """Read the benchmarks. Raises ValueError, one line that names the setting, for one that cannot be read."""
+    def __init__(self, config: DecontaminationConfig, notes: list[str] | None = None) -> None:
+        """Read the benchmarks; what the user should know of them goes to `notes`.
+
+        Raises ValueError, one line that names the setting, for one that cannot be read.
+        """
         self._ngram = config.ngram
         self._questions: list[tuple[str, int, str | None]] = []
+        told = [] if notes is None else notes
         self._places: dict[int, int] = {}  # hash of a run or a whole -> index of the first question that has it
         for index, source in enumerate(config.against):
-            self._add(source.path, read_problems(source, f"problems.decontaminate.against.{index}"))
+            self._add(read_problems(source, f"problems.decontaminate.against.{index}", told))
 
-    def _add(self, path: str, problems: Sequence[Problem]) -> None:
-        keys = [[hash(key) for key in _keys(problem["question"] or "", self._ngram)] for problem in problems]
+    def _add(self, problems: Sequence[tuple[Row, Problem]]) -> None:
+        keys = [[hash(key) for key in _keys(problem["question"] or "", self._ngram)] for _, problem in problems]
         distinct = {question_keys[-1]: question_keys for question_keys in keys if question_keys}
         num_questions = Counter(key for question_keys in distinct.values() for key in set(question_keys))
-        for row, (problem, question_keys) in enumerate(zip(problems, keys, strict=True), 1):
+        for (row, problem), question_keys in zip(problems, keys, strict=True):
             for key in question_keys:
                 if num_questions[key] < COMMON_QUESTIONS:
                     self._places.setdefault(key, len(self._questions))
-            self._questions.append((path, row, problem["problem_id"]))
+            self._questions.append((row.file, row.number, problem["problem_id"]))
 
     def overlap(self, question: str) -> Overlap | None:
         """The first overlap of a question with the benchmarks, or None when it is clean."""
@@ -79,12 +84,12 @@ class Benchmarks:
         return None
 
 
-def decontaminate(problems: pa.Table, config: DecontaminationConfig) -> tuple[pa.Table, dict[str, Any]]:
+def decontaminate(problems: pa.Table, config: DecontaminationConfig, notes: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """The problems (PROBLEM_SCHEMA) that overlap with no benchmark, and a report on the others.
 
     Raises ValueError when a benchmark cannot be read or no problem is left.
     """
-    benchmarks = Benchmarks(config)
+    benchmarks = Benchmarks(config, notes)
     overlaps = [benchmarks.overlap(question) for question in problems["question"].to_pylist()]
     removed = [
         {"problem_id": problem_id, "benchmark": found.benchmark, "row": found.row, "benchmark_id": found.problem_id, "ngram": found.ngram}

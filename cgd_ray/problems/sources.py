@@ -2,186 +2,156 @@
 
 Why strict: a wrong column, a duplicate id or an empty question is found here, in a second, and not after a night of generation. The same
 question once more is left out, and told: published data sets have such rows, and nobody can remove them there.
-How to use: `table = load_problems(config.problems, "problems", notes)`.
+How to use: `table = load_problems(config.evaluation.problems, "evaluation.problems", notes)`; mixing.py for the training problems.
 """
 
-import difflib
-import json
+import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cgd_ray.config import SourceConfig
 from cgd_ray.data.records import PROBLEM_SCHEMA, short_hash
+from cgd_ray.problems.cells import answer_text, shown, text
+from cgd_ray.problems.reading import Row, read_rows
 
-Row = Mapping[str, Any]
 Problem = dict[str, str | None]
 """A row of PROBLEM_SCHEMA."""
-SAVED_DATA_SET = ("dataset_dict.json", "state.json")
-"""Files of which one is in every directory that the datasets library has saved."""
+REFERENCES = ("reference_answer", "reference_solution")
+"""Fields of a problem that it may lack."""
+
+
+class _BadRowError(ValueError):
+    """A row is no problem; what it is begins with a setting of the source."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}, or set on_bad_row to drop")
+        self.what = what
 
 
 def load_problems(source: SourceConfig, setting: str, notes: list[str]) -> pa.Table:
-    """All problems of a source as PROBLEM_SCHEMA, in the source's order; what the user should know of them is added to `notes`.
+    """All problems of a source as PROBLEM_SCHEMA, in the source's order or shuffled; what the user should know of them goes to `notes`.
 
     A question that no tokenizer can take (a lone surrogate) keeps its row, with the reason in `error`. Raises ValueError, one line
-    that names the setting, the file, the row and the remedy, for a missing file or column, an empty question or duplicate ids.
+    that names the setting, the file, the row and the remedy, for a missing file or column, a row that is no problem or duplicate ids.
     """
-    problems = read_problems(source, setting)
-    first_row: dict[str | None, int] = {}
-    for number, problem in enumerate(problems, 1):
-        earlier = first_row.setdefault(problem["problem_id"], number)
-        if earlier != number and source.fields.problem_id is not None:
-            same = f"rows {earlier} and {number} have the same id {problem['problem_id']!r}"
-            raise ValueError(f"{setting}.path {source.path}: {same}; correct one of them, or set fields.problem_id to null")
-    if repeated := len(problems) - len(first_row):
+    problems = read_problems(source, setting, notes)
+    first: dict[str | None, tuple[Row, Problem]] = {}
+    for row, problem in problems:
+        earlier, _ = first.setdefault(problem["problem_id"], (row, problem))
+        if earlier is not row and source.fields.problem_id is not None:
+            there = "" if earlier.file == row.file else f" of {row.file}"
+            raise ValueError(
+                f"{setting}.path {earlier.file}: rows {earlier.number} and {row.number}{there} have the same id "
+                f"{problem['problem_id']!r}; correct one of them, or set fields.problem_id to null"
+            )
+    if repeated := len(problems) - len(first):
         notes.append(f"{setting}: {repeated:,} of {len(problems):,} rows repeat a question; the first of each is taken")
-    return pa.Table.from_pylist([problems[number - 1] for number in first_row.values()], schema=PROBLEM_SCHEMA)
+    return pa.Table.from_pylist([problem for _, problem in first.values()], schema=PROBLEM_SCHEMA)
 
 
-def read_problems(source: SourceConfig, setting: str) -> list[Problem]:
-    """The same as rows, with ids that may repeat: a benchmark to compare with is taken as it is published."""
+def read_problems(source: SourceConfig, setting: str, notes: list[str]) -> list[tuple[Row, Problem]]:
+    """The same with the row that each is from, and with ids that may repeat: a benchmark to compare with is taken as it is published."""
+    dropped: list[_BadRowError] = []
     try:
-        rows = list(islice(_rows(source), source.limit))
-        if not rows:
-            raise ValueError(f"path {source.path} holds no problems; check it and the split")
-        _check_columns(source, rows[0])
-        return [_problem(source, number, row) for number, row in enumerate(rows, 1)]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{setting}.path {source.path} is not UTF-8 text ({error}); convert it") from None
+        problems = list(islice(_problems(source, dropped), source.limit))
+        if not problems:
+            raise dropped[0] if dropped else ValueError(f"path {source.path} holds no problems; check it and the split")
+    except OSError as error:
+        raise ValueError(f"{setting}.path {source.path} cannot be read ({error.strerror or error}); make it readable") from None
     except ValueError as error:  # each begins with a setting of the source
         raise ValueError(f"{setting}.{error}") from None
+    if dropped:
+        notes.append(f"{setting}: rows left out, as on_bad_row says: {len(dropped):,}; the first: {dropped[0].what}")
+    notes += [note for field in REFERENCES if (note := _note_on_nothing(source, setting, field, problems))]
+    return problems
 
 
-def _rows(source: SourceConfig) -> Iterator[Row]:
-    """The rows, read as they are asked for: a limit spares the rest of a large source."""
-    path = Path(source.path)
-    if path.is_dir():
-        parts = sorted(path.glob("*.parquet"))
-        return _parquet_rows(parts) if parts else iter(_data_set_rows(source))
-    if path.suffix in {".jsonl", ".json", ".parquet"}:
-        if not path.is_file():
-            raise ValueError(f"path {path} does not exist; give a file that does")
-        if path.suffix == ".parquet":
-            return _parquet_rows([path])
-        return _jsonl_rows(path) if path.suffix == ".jsonl" else _json_rows(path)
-    if path.exists() or path.is_absolute():
-        raise ValueError(f"path {path} is no .jsonl, .json or .parquet file and no directory with a data set")
-    return iter(_data_set_rows(source))
+def _note_on_nothing(source: SourceConfig, setting: str, field: str, problems: Sequence[tuple[Row, Problem]]) -> str | None:
+    """How many problems have nothing in a field that is mapped; None when all have it."""
+    column = getattr(source.fields, field)
+    rows = [row for row, problem in problems if problem[field] is None]
+    if column is None or not rows:
+        return None
+    lacking = sum(column not in row.columns for row in rows)
+    reasons = {f"lack the column {column!r}": lacking, f"hold nothing in column {column!r}": len(rows) - lacking}
+    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+    return f"{setting}: {len(rows):,} of {len(problems):,} rows have no {field.replace('_', ' ')} ({told})"
 
 
-def _parquet_rows(parts: Iterable[Path]) -> Iterator[Row]:
-    for part in parts:
+def _problems(source: SourceConfig, dropped: list[_BadRowError]) -> Iterator[tuple[Row, Problem]]:
+    """The rows that are problems, in the order in which they are taken; the others end up in `dropped`, or raise _BadRowError."""
+    rows = read_rows(source)
+    if source.shuffle_seed is not None:
+        shuffled = list(rows)
+        random.Random(source.shuffle_seed).shuffle(shuffled)
+        rows = iter(shuffled)
+    for row in rows:
         try:
-            for batch in pq.ParquetFile(part).iter_batches():
-                yield from batch.to_pylist()
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"path {part} is no Parquet: {str(error).splitlines()[0]}; copy it again") from None
+            yield row, _problem(source, row)
+        except _BadRowError as error:
+            if source.on_bad_row == "refuse":
+                raise
+            dropped.append(error)
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield _as_row(path, number, _parse_json(path, number, line))
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    content = _parse_json(path, 1, path.read_text(encoding="utf-8-sig"))
-    if not isinstance(content, list):
-        raise ValueError(f"path {path} holds {type(content).__name__}, not a list of problems; put [...] around them")
-    return (_as_row(path, number, row) for number, row in enumerate(content, 1))
-
-
-def _parse_json(path: Path, number: int, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"path {path}, row {number}: no valid JSON ({error}); correct or remove it") from None
-
-
-def _as_row(path: Path, number: int, value: Any) -> Row:
-    if not isinstance(value, dict):
-        raise ValueError(f"path {path}, row {number} is {type(value).__name__}, not an object with named columns; correct or remove it")
-    return value
-
-
-def _data_set_rows(source: SourceConfig) -> list[Row]:
-    """A data set on the hub or a copy of one in a directory, or one that the datasets library has saved."""
-    import datasets
-
-    directory = Path(source.path)
-    try:
-        if any((directory / name).is_file() for name in SAVED_DATA_SET):
-            loaded = datasets.load_from_disk(source.path)
-        else:
-            loaded = datasets.load_dataset(source.path, source.subset)
-    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise ValueError(f"path {source.path} could not be loaded as a data set: {' '.join(str(error).split())[:300]}") from None
-    if isinstance(loaded, datasets.DatasetDict):
-        if source.split not in loaded:
-            raise ValueError(f"split {source.split!r} is not in {source.path}; it has {', '.join(loaded)}")
-        loaded = loaded[source.split]
-    rows: list[Row] = loaded.select(range(min(len(loaded), source.limit or len(loaded)))).to_list()
-    return rows
-
-
-def _check_columns(source: SourceConfig, first: Row) -> None:
-    for setting, column in source.fields.model_dump().items():
-        if column is not None and column not in first:
-            near = difflib.get_close_matches(column, list(first), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, first))}"
-            raise ValueError(f"fields.{setting} names column {column!r}, which {source.path} lacks; {hint}")
-
-
-def _problem(source: SourceConfig, number: int, row: Row) -> Problem:
+def _problem(source: SourceConfig, row: Row) -> Problem:
+    if row.fault:
+        raise _bad(row, row.fault)
     fields = source.fields
-    question = row.get(fields.question)
+    question = row.columns.get(fields.question)
     if not isinstance(question, str) or not question.strip():
-        raise ValueError(
-            f"path {source.path}, row {number}: column {fields.question!r} is {question!r}, not a question; correct or remove the row"
-        )
-    problem_id = short_hash(question) if fields.problem_id is None else _text(row.get(fields.problem_id))
-    if not problem_id:
-        raise ValueError(
-            f"path {source.path}, row {number}: column {fields.problem_id!r} is empty; give it an id or set fields.problem_id to null"
-        )
+        raise _bad(row, f"column {fields.question!r} is {shown(question)}, not a question")
     problem = {
-        "problem_id": problem_id,
+        "problem_id": short_hash(question) if fields.problem_id is None else _id(fields.problem_id, row),
         "question": question,
-        "reference_answer": _answer(source, number, row),
-        "reference_solution": _text(row.get(fields.reference_solution)) if fields.reference_solution else None,
+        "reference_answer": _answer(source, row),
+        "reference_solution": _reference(source, row, fields.reference_solution),
         "error": None,
     }
     return {name: value if value is None else _storable(value, problem) for name, value in problem.items()} | {"error": problem["error"]}
 
 
-def _answer(source: SourceConfig, number: int, row: Row) -> str | None:
-    column = source.fields.reference_answer
-    answer = _text(row.get(column)) if column else None
-    if answer is None or source.reference_answer_pattern is None:
-        return answer
-    found = re.search(source.reference_answer_pattern, answer)
+def _id(column: str, row: Row) -> str:
+    try:
+        found = text(row.columns.get(column))
+    except ValueError as error:
+        raise _bad(row, f"column {column!r} is {error}") from None
     if not found:
-        raise ValueError(
-            f"reference_answer_pattern {source.reference_answer_pattern!r} matches nothing in row {number} of {source.path}, "
-            f"{answer[-60:]!r}; correct the pattern or the row"
+        raise _bad(row, f"column {column!r} is empty", "give it an id or set fields.problem_id to null")
+    return found
+
+
+def _reference(source: SourceConfig, row: Row, column: str | None) -> str | None:
+    if column is None:
+        return None
+    try:
+        several = source.list_answers if column == source.fields.reference_answer else "refuse"
+        return answer_text(row.columns.get(column), several)
+    except ValueError as error:
+        raise _bad(row, f"column {column!r} holds {error}") from None
+    except RecursionError:
+        raise _bad(row, f"column {column!r} holds lists in lists in lists") from None
+
+
+def _answer(source: SourceConfig, row: Row) -> str | None:
+    answer, pattern = _reference(source, row, source.fields.reference_answer), source.reference_answer_pattern
+    if answer is None or pattern is None:
+        return answer
+    found = re.search(pattern, answer)
+    groups = () if found is None else tuple(group for group in found.groups() if group is not None)
+    if not groups:  # nothing matches, or none of the alternatives that are in a group
+        raise _BadRowError(
+            f"reference_answer_pattern {pattern!r} matches nothing in row {row.number} of {row.file}, {answer[-60:]!r}",
+            "correct the pattern or the row",
         )
-    return found.group(1).strip()
+    return answer_text(groups[0].strip())
 
 
-def _text(value: Any) -> str | None:
-    """Numbers become text; 27.0 becomes 27, as people write it."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+def _bad(row: Row, what: str, remedy: str = "correct or remove the row") -> _BadRowError:
+    return _BadRowError(f"path {row.file}, row {row.number}: {what}", remedy)
 
 
 def _storable(text: str, problem: Problem) -> str:

@@ -36,11 +36,15 @@ class StageFailedError(Exception):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn a ValueError of the body into RefusedError."""
+    """Turn a ValueError of the body, or a file that cannot be read, into RefusedError."""
     try:
         yield
     except ValueError as error:
         raise RefusedError(str(error)) from error
+    except OSError as error:
+        if error.filename is None:  # no file of the user's, but a connection perhaps
+            raise
+        raise RefusedError(f"{error.filename}: {error.strerror}; make it readable, or give another") from error
 
 
 @contextmanager

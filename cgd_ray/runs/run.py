@@ -33,7 +33,7 @@ from cgd_ray.process.stopping import stopped_by_signals
 from cgd_ray.reporting.displays import TrainingDisplay, generation_display, show_evaluation, show_live_step
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.runs.live import run_live
-from cgd_ray.runs.work_lists import check_given_records, make_work_lists, training_problems
+from cgd_ray.runs.work_lists import check_given_records, make_work_lists
 from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
 from cgd_ray.training.examples.packing import pack
@@ -82,8 +82,7 @@ def execute(command: str, config: Config) -> None:
             config = as_begun(config, recorded)
         run.check(config)
         notes: list[str] = []
-        problems, decontamination = training_problems(config, notes)
-        work_lists = make_work_lists(config, run, problems, notes)
+        work_lists, decontamination = make_work_lists(command, config, run, notes)
     with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
         session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
         with refusing():

@@ -1,9 +1,12 @@
 """The problems that a run begins with: read, compared with benchmarks, and made into work lists, before anything heavy starts.
 
-How to use: `problems, decontamination = training_problems(config, notes)`, then `make_work_lists(config, run, problems, notes)`; and
-`check_given_records(config, Path(config.records))` where records are given. `notes` are lines for the user.
+A work list that a run has begun with is all that its later stages need, so `cgd train` and `cgd evaluate` do not read a source again, and
+one that is gone stops nobody. `cgd generate` and `cgd run` do read it, to refuse one that has changed.
+How to use: `work_lists, decontamination = make_work_lists("run", config, run, notes)`; and `check_given_records(config,
+Path(config.records))` where records are given. `notes` are lines for the user.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +15,94 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
 from cgd_ray.data.durable import durable_records
+from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir
 from cgd_ray.problems.decontamination import decontaminate
+from cgd_ray.problems.mixing import load_training_problems
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list
 from cgd_ray.training.examples.arms import check_columns
 from cgd_ray.training.examples.held_out import problems_to_answer
 
-
-def training_problems(config: Config, notes: list[str]) -> tuple[pa.Table, dict[str, Any] | None]:
-    """The problems to train on and, when they were compared with benchmarks, the report on that."""
-    problems = load_problems(config.problems, "problems", notes)
-    if config.problems.decontaminate is None:
-        return problems, None
-    return decontaminate(problems, config.problems.decontaminate)
+LATER = ("train", "evaluate")
+"""Commands that go on from the work lists that are there."""
 
 
-def make_work_lists(config: Config, run: RunDir, problems: pa.Table, notes: list[str]) -> dict[Path, pa.Table]:
-    """Read the problems to evaluate and to validate on too: a wrong column is better found now than after a night of generation."""
-    for setting in _graded_by(config):
-        _check_answers(problems, setting, "problems")
-    lists = {run.work_list: make_work_list(problems, config.generation.num_samples)}
+def make_work_lists(command: str, config: Config, run: RunDir, notes: list[str]) -> tuple[dict[Path, pa.Table], dict[str, Any] | None]:
+    """Each work list that the run has or begins with, by its path, and the report on the benchmarks when problems were compared with some.
+
+    The problems to evaluate and to validate on are read too: a wrong column is better found now than after a night of generation. Raises
+    ValueError, one line, for a source that cannot be read before its work list is written, or that has changed since.
+    """
+    reports: list[dict[str, Any]] = []
+
+    def training() -> pa.Table:
+        problems = _training_problems(config, run, notes, reports)
+        for setting in _graded_by(config):
+            _check_answers(problems, setting, "problems")
+        return make_work_list(problems, config.generation.num_samples)
+
+    lists = {run.work_list: _settled(command, run.work_list, training, notes)}
     if config.evaluation is not None:
-        held_out = load_problems(config.evaluation.problems, "evaluation.problems", notes)
-        _check_answers(held_out, "evaluation", "evaluation.problems")
-        lists[run.evaluation_work_list] = make_work_list(held_out, config.evaluation.num_samples)
+        lists[run.evaluation_work_list] = _settled(command, run.evaluation_work_list, lambda: _evaluation_list(config, notes), notes)
     if config.training.validation is not None and config.training.validation.answers is not None:
         lists[run.validation_work_list] = problems_to_answer(lists[run.work_list], config.training.validation)
-    for path, work in lists.items():
-        check_work_list(work, path)
-    return lists
+        check_work_list(lists[run.validation_work_list], run.validation_work_list)
+    return lists, reports[0] if reports else None
+
+
+def _settled(command: str, path: Path, make: Callable[[], pa.Table], notes: list[str]) -> pa.Table:
+    """The work list at a path, or else a new one; where the command begins a run, they must be the same."""
+    if path.exists() and command in LATER:
+        return pq.read_table(path)
+    try:
+        work = make()
+    except ValueError as error:
+        if not path.exists():
+            raise
+        notes.append(f"{error}; the run goes on with the problems that it began with, {path}")
+        return pq.read_table(path)
+    check_work_list(work, path)
+    return work
+
+
+def _training_problems(config: Config, run: RunDir, notes: list[str], reports: list[dict[str, Any]]) -> pa.Table:
+    """The problems to train on, as PROBLEM_SCHEMA; given records hold theirs, so that their source need not be there any more."""
+    try:
+        problems = load_training_problems(config.problems, notes)
+    except ValueError as error:
+        if config.records is None or run.work_list.exists():
+            raise
+        problems = _problems_of_records(Path(config.records))
+        if problems.num_rows == 0:
+            raise
+        notes.append(f"{error}; the problems are taken from the records in {config.records}")
+        return problems
+    if config.problems.decontaminate is None:
+        return problems
+    problems, report = decontaminate(problems, config.problems.decontaminate, notes)
+    reports.append(report)
+    return problems
+
+
+def _problems_of_records(records: Path) -> pa.Table:
+    """Each problem once that has a record."""
+    parts = durable_records(records).parts
+    tables = [pq.read_table(part, columns=PROBLEM_SCHEMA.names, schema=PROBLEM_SCHEMA) for part in parts]
+    first = {row["problem_id"]: {**row, "error": _of_problem(row["error"])} for table in tables for row in table.to_pylist()}
+    return pa.Table.from_pylist([first[name] for name in sorted(first)], schema=PROBLEM_SCHEMA)
+
+
+def _of_problem(error: str | None) -> str | None:
+    """What was wrong with a problem from the beginning, and not with what a model made of it."""
+    return error if error is not None and error.startswith("problem:") else None
+
+
+def _evaluation_list(config: Config, notes: list[str]) -> pa.Table:
+    assert config.evaluation is not None, "the caller skips a run without one"
+    held_out = load_problems(config.evaluation.problems, "evaluation.problems", notes)
+    _check_answers(held_out, "evaluation", "evaluation.problems")
+    return make_work_list(held_out, config.evaluation.num_samples)
 
 
 def _graded_by(config: Config) -> list[str]:

@@ -54,7 +54,7 @@ class TrainJob:
             metrics=str(run.metrics),
             export_to=str(run.model),
             validation=None if training.validation is None else str(run.validation_packed),
-            about={"teacher": config.teacher.model, "problems": config.problems.path, "selection": config.selection.keep},
+            about={"teacher": config.teacher.model, "problems": config.problems.label, "selection": config.selection.keep},
             stream=stream,
             chat_template=student.chat_template,
             environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from cgd_ray.cluster.precision import as_begun
 from cgd_ray.config import Config, load_config
 from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.pipeline import generate
@@ -28,7 +29,9 @@ def older(tmp_path: Path) -> tuple[Config, RunDir]:
     recorded = root / "config.yaml"
     recorded.write_text(recorded.read_text().replace("RUN_DIR", str(root)).replace("CHECKOUT", str(Path.cwd())))
     config = load_config("jobs/configs/tinymath.yaml", [f"run_dir={root}", f"problems.limit={NUM_PROBLEMS}"])
-    return config, RunDir(root)
+    begun = RunDir(root).recorded_config()
+    assert begun is not None, "what an older version has recorded can be read"
+    return as_begun(config, begun), RunDir(root)
 
 
 def test_a_run_directory_of_an_older_version_goes_on(ray_local: None, older: tuple[Config, RunDir], tmp_path: Path) -> None:

@@ -88,6 +88,34 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     "empty question": (lambda job: job.write([*QUESTIONS, {"question": " "}]), [], "row 4: column 'question' is ' '"),
     "no problems": (lambda job: job.write([]), [], "holds no problems"),
     "broken JSON": (lambda job: job.problems.write_text("{"), [], "row 1: no valid JSON"),
+    "nested too deep": (lambda job: job.problems.write_text("[" * 100_000), [], "row 1: JSON that is nested too deep to be read; correct"),
+    "an endless integer": (
+        lambda job: job.problems.write_text('{"question": "a", "answer": ' + "9" * 5000 + "}"),
+        [],
+        "row 1: an integer of more than 4,300 digits",
+    ),
+    "several answers": (
+        lambda job: job.write([*QUESTIONS, {"question": "Which?", "answer": ["1", "2"]}]),
+        [],
+        "row 4: column 'answer' holds a list of 2 answers, .*; correct or remove the row, or set on_bad_row to drop",
+    ),
+    "a split that a file has not": (lambda job: None, ["problems.split=test"], "problems.split is 'test', and path .* is a single file"),
+    "an alternative that does not match": (
+        lambda job: None,
+        ["problems.reference_answer_pattern='a|(b)'"],
+        "reference_answer_pattern 'a.\\(b\\)' matches nothing in row 1",
+    ),
+    "a config of a model that is a list": (
+        lambda job: (job.model / "config.json").write_text("[]"),
+        [],
+        "config.json holds list, not an obj",
+    ),
+    "a variable that is not there": (lambda job: None, ["records=$NOWHERE_AT_ALL/x"], "records is .* no variable 'NOWHERE_AT_ALL'; set it"),
+    "a template's argument": (
+        lambda job: None,
+        ["student.chat_template_kwargs={add_generation_prompt: false}"],
+        "student: chat_template_kwargs.add_generation_prompt is False; .*: remove it",
+    ),
     "unknown key": (lambda job: None, ["training.lerning_rate=1"], "unknown setting training.lerning_rate; did you mean learning_rate"),
     "no value": (lambda job: None, ["training.learning_rate"], "'training.learning_rate' is not of the form a.b=c"),
     "broken YAML": (lambda job: None, ['run_dir="\\s"'], "no valid YAML .*put it in single quotes"),
@@ -165,6 +193,32 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(name: st
     assert re.search(expected, line), line
     written = [path for path in job.run_dir.rglob("*") if path.is_file() and path.name != "driver.log"] if job.run_dir.is_dir() else []
     assert written == []
+
+
+def test_a_training_does_not_ask_for_the_source_once_the_work_list_is_there(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    from cgd_ray.config import load_config
+    from cgd_ray.data.rundir import RunDir
+    from cgd_ray.problems.work_list import write_work_list
+    from cgd_ray.runs.work_lists import make_work_lists
+
+    config, run = load_config(job.config), RunDir(job.run_dir)
+    for path, work in make_work_lists("generate", config, run, [])[0].items():
+        write_work_list(work, path)
+    job.problems.unlink()
+    assert job.run(command="train") == 2
+    assert "holds no selected records to train on; run `cgd generate`" in capfd.readouterr().err
+    assert job.run("student.model=/nowhere", command="generate") == 2
+    shown = capfd.readouterr()
+    assert re.search(r"problems.jsonl does not exist; .*; the run goes on with the problems that it began with", shown.out + shown.err)
+
+
+def test_files_of_different_columns_are_refused_in_one_line(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    (job.root / "parts").mkdir()
+    for name, further in (("a", {}), ("b", {"level": "hard"})):
+        (job.root / "parts" / f"{name}.jsonl").write_text("".join(json.dumps({**row, **further}) + "\n" for row in QUESTIONS))
+    assert job.run(f"problems.path={job.root / 'parts'}") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search("parts holds files of different columns: b.jsonl has 'level' and a.jsonl has not; give one of them", line)
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job) -> None:

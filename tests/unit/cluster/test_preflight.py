@@ -49,13 +49,26 @@ def test_a_context_beyond_what_the_model_was_made_for_is_refused() -> None:
         check_models(make_config(teacher={"context_length": 2049}), PROBLEMS)
 
 
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 16384\n"
+
+
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("config.json", None, "has no config.json"),
-        ("config.json", '{"half": ', r"has a broken config.json \(.*\); copy the model again"),
-        ("config.json", '{"auto_map": {}}', "asks to run its own code"),
-        ("model.safetensors", None, "has no .safetensors weights; convert them"),
+        ("config.json", None, " {model} has no config.json"),
+        ("config.json", '{"half": ', r": {model}/config.json holds no valid JSON \(.*\); replace it"),
+        ("config.json", "[1]", ": {model}/config.json holds list, not an object with named settings; replace it"),
+        ("config.json", "[" * 100_000, ": {model}/config.json holds JSON that is nested too deep to be read"),
+        ("config.json", '{"auto_map": {}}', " {model} asks to run its own code"),
+        ("generation_config.json", "[]", ": {model}/generation_config.json holds list, not an object"),
+        ("tokenizer_config.json", "\0", ": {model}/tokenizer_config.json holds no valid JSON"),
+        ("model.safetensors", None, " {model} has no .safetensors weights; convert them"),
+        (
+            "model.safetensors",
+            LFS_POINTER,
+            ": {model}/model.safetensors is a Git LFS pointer and not the weights; run `git lfs pull` there",
+        ),
+        ("model.safetensors", "", r": {model}/model.safetensors is no safetensors file \(.*\); replace it"),
     ],
 )
 def test_a_directory_that_holds_no_safe_model_is_refused(file: str, content: str | None, expected: str, tmp_path: Path) -> None:
@@ -64,7 +77,7 @@ def test_a_directory_that_holds_no_safe_model_is_refused(file: str, content: str
     (model / file).unlink()
     if content is not None:
         (model / file).write_text(content)
-    with pytest.raises(ValueError, match=f"^teacher.model {model} {expected}"):
+    with pytest.raises(ValueError, match="^teacher.model" + expected.format(model=model)):
         check_models(make_config(teacher={"model": str(model)}), PROBLEMS)
 
 

@@ -121,13 +121,32 @@ def test_every_refusal_of_one_config_has_a_line_of_its_own(base: Path) -> None:
         ("", "holds NoneType"),
         ("a: [", "no valid YAML"),
         ("!!python/object:os.system {}", "no valid YAML"),
+        ("records: 2026-13-45", "no valid YAML"),
+        ("training: {seed: " + "9" * 5000 + "}", "no valid YAML"),
+        ("a: " + "[" * 3000, "YAML that is nested too deep"),
+        ("run_dir: a\0b", "no valid YAML"),
+        ("run_dir: x".encode("utf-16"), "is not UTF-8 text .*; convert it"),
+        (bytes(range(256)), "is not UTF-8 text .*; convert it"),
     ],
 )
-def test_a_file_that_holds_no_settings_is_refused(content: str, expected: str, base: Path) -> None:
-    base.write_text(content)
+def test_a_file_that_holds_no_settings_is_refused(content: str | bytes, expected: str, base: Path) -> None:
+    base.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=rf"{base.name}.* {expected}") as refused:
         load_config(base)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("/nowhere.yaml", "does not exist; jobs/configs/"),
+        ("/proc", "cannot be read .Is a directory."),
+        ("/proc/self/mem", "cannot be read"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_refused_with_the_reason(place: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^config {place} {expected}"):
+        load_config(place)
 
 
 @pytest.mark.parametrize("with_docs", [False, True])
@@ -140,7 +159,12 @@ def test_a_file_that_holds_no_settings_is_refused(content: str, expected: str, b
 )
 def test_a_config_that_is_written_and_read_again_is_the_same(with_docs: bool, text: str, stop: list[str], rate: float, long: int) -> None:
     sampling = {"stop": [*stop, "x " * long]}
-    role = {"model": text, "sampling": sampling, "engine": {text: [1, None, {text: 1.5}]}, "chat_template_kwargs": {"a": {"b": False}}}
+    role = {
+        "model": text,
+        "sampling": sampling,
+        "engine": {f"further {text}": [1, None, {text: 1.5}]},
+        "chat_template_kwargs": {"a": {"b": False}},
+    }
     config = make_config(student=role, run_dir=text, training={"learning_rate": rate}, records=text)
     again = Config.model_validate(yaml.safe_load(to_yaml(config, with_docs)))
     assert again == config
@@ -230,6 +254,59 @@ def test_local_paths_become_absolute_and_hub_names_stay(base: Path) -> None:
     assert (config.prompts, config.records) == (f"{here}/words.yaml", f"{here}/other/records")
     assert (config.student.model, config.teacher.model) == ("some-body/some-model", f"{here}/model")
     assert (config.student.adapter, config.teacher.adapter) == (f"{here}/adapters/one", None)
+
+
+def test_home_directories_and_variables_are_expanded_in_every_path(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    overrides = [
+        "run_dir=~/runs/x",
+        "problems.path=$DATA/train.jsonl",
+        "problems.mix=[{path: ~/more.jsonl}]",
+        "problems.decontaminate={against: [{path: '${DATA}/test.jsonl'}]}",
+        "evaluation.problems.path=${DATA}/held_out.jsonl",
+        "student.model=$HOME/student",
+        "student.adapter=~/adapter",
+        "teacher.chat_template=$DATA/chat.jinja",
+        "prompts=~/words.yaml",
+        "records=$DATA/records",
+        "generation.reuse=[~/old/records, $DATA/other]",
+    ]
+    config = load_config(base, overrides)
+    assert config.evaluation is not None
+    assert config.problems.decontaminate is not None
+    assert [
+        *(config.run_dir, config.problems.path, config.problems.mix[0].path, config.problems.decontaminate.against[0].path),
+        *(config.evaluation.problems.path, config.student.model, config.student.adapter, config.teacher.chat_template),
+        *(config.prompts, config.records, *config.generation.reuse),
+    ] == [
+        *("/home/me/runs/x", "/data/train.jsonl", "/home/me/more.jsonl", "/data/test.jsonl"),
+        *("/data/held_out.jsonl", "/home/me/student", "/home/me/adapter", "/data/chat.jinja"),
+        *("/home/me/words.yaml", "/data/records", "/home/me/old/records", "/data/other"),
+    ]
+    assert load_config(base, ["teacher={model: $odd/~name, api: {base_url: http://localhost/v1}}"]).teacher.model == "$odd/~name"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("run_dir=$NOWHERE/x", r"^run_dir is '\$NOWHERE/x', and the environment has no variable 'NOWHERE'; set it, or write the path out$"),
+        ("problems.path=${NOWHERE}", r"^problems.path is '\${NOWHERE}', and the environment has no variable"),
+        ("generation.reuse=[a, $EMPTY/b]", "^generation.reuse.1 is .* no variable 'EMPTY'"),
+        ("student.model=~nobody-at-all/m", "^student.model is '~nobody-at-all/m', and there is no such home directory"),
+    ],
+)
+def test_a_path_that_cannot_be_expanded_is_refused(override: str, expected: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    monkeypatch.setenv("EMPTY", "")
+    with pytest.raises(ValueError, match=expected):
+        load_config(base, [override])
+
+
+@pytest.mark.parametrize("argument", ["add_generation_prompt", "tokenize", "chat_template", "continue_final_message", "messages"])
+def test_an_argument_of_the_chat_template_that_is_decided_here_is_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"chat_template_kwargs.{argument} is False; .*: remove it|chat_template_kwargs.chat_template"):
+        make_config(student={"model": "m", "chat_template_kwargs": {argument: False}})
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ def test_a_file_overrides_what_it_names_and_nothing_else(tmp_path: Path) -> None
         ("solve: {question}", "template solve is {'question': None}, not a text; put it in quotes"),
         ("teacher_system: [be, brief]", "template teacher_system is .*, not a text"),
         ("solve: '{question}", "is no valid YAML"),
+        ("solve: '\0'", "is no valid YAML"),
+        ("solve: " + "[" * 3000, "is YAML that is nested too deep to be read"),
         ("- solve", "is no mapping of template names; valid names: student_system"),
         ("", "is no mapping of template names"),
     ],

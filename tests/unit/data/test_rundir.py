@@ -1,6 +1,5 @@
 """A file is either whole or not there, a manifest names only what is there, and a run directory belongs to one config."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +107,7 @@ def test_an_unfinished_stage_has_no_manifest_and_no_parts(tmp_path: Path) -> Non
 def test_a_json_file_that_is_not_there_is_none_and_a_broken_one_is_an_error(tmp_path: Path) -> None:
     assert read_json(tmp_path / "missing.json") is None
     (tmp_path / "broken.json").write_text('{"half": ')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"broken.json holds no valid JSON \(.*\); replace it"):
         read_json(tmp_path / "broken.json")
 
 

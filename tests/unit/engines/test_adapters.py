@@ -88,6 +88,31 @@ def test_a_directory_that_is_no_adapter_is_refused(missing: str, model: Path, tm
     assert adapter_identity(str(directory)) == "missing"
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("adapter_config.json", "[1]", "adapter_config.json holds list, not an object with named settings; replace it"),
+        ("adapter_config.json", "{", "adapter_config.json holds no valid JSON"),
+        ("adapter_config.json", "\ufeffjunk\0", "adapter_config.json holds no valid JSON"),
+        (
+            "adapter_model.safetensors",
+            "version https://git-lfs.github.com/spec/v1\n",
+            "is a Git LFS pointer and not the weights; run `git lfs",
+        ),
+        ("adapter_model.safetensors", "junk", r"is no safetensors file \(.*\); replace it"),
+    ],
+)
+@pytest.mark.parametrize("on_hub", [False, True])
+def test_files_of_an_adapter_that_are_damaged_are_named(
+    file: str, content: str, expected: str, on_hub: bool, model: Path, tmp_path: Path
+) -> None:
+    directory = tiny_adapter(tmp_path / "adapter", model)
+    (directory / file).write_text(content)
+    with pytest.raises(ValueError, match=f"^adapter {directory}: .*{expected}") as refused:
+        check_fits(read_adapter(str(directory)), "some-body/some-model" if on_hub else str(model))
+    assert "\n" not in str(refused.value)
+
+
 def test_an_adapter_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path / "other", hidden_size=32)
     adapter = read_adapter(str(tiny_adapter(tmp_path / "adapter", other)))

@@ -1,6 +1,8 @@
 """Every kind of source gives the same checked table, and what is wrong with a source is found with its file, row and remedy."""
 
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,11 +138,95 @@ def test_a_subset_of_a_data_set_is_chosen_or_refused_with_the_ones_there_are(tmp
 
 @pytest.mark.parametrize(
     ("answer", "text"),
-    [(27, "27"), (27.0, "27"), (0.5, "0.5"), ("007", "007"), (True, "True"), (None, None), (-3.0, "-3"), (1e20, str(10**20))],
+    [
+        *[(27, "27"), (27.0, "27"), (0.5, "0.5"), ("007", "007"), (True, "True"), (None, None), (-3.0, "-3"), (1e20, str(10**20))],
+        *[(1.5e-05, "0.000015"), (math.nan, None), ("", None), ("N/A", None), (["2"], "2"), ([], None)],
+    ],
 )
 def test_answers_that_are_no_text_become_what_people_write(answer: Any, text: str | None, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "rows.jsonl", [{"problem": "Why?", "answer": answer}])
     assert load(source, {"question": "problem", "reference_answer": "answer"})[0]["reference_answer"] == text
+
+
+def test_rows_without_an_answer_are_counted_whether_they_lack_the_column_or_hold_nothing_there(tmp_path: Path) -> None:
+    answers: list[dict[str, Any]] = [{"answer": "2"}, {"answer": " "}, {"answer": math.nan}, {"final_answer": "4"}]
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"problem": f"{number}?", **row} for number, row in enumerate(answers)])
+    fields = {"question": "problem", "reference_answer": "answer"}
+    config, notes = ProblemsConfig.model_validate({"path": str(source), "fields": fields}), list[str]()
+    assert load_problems(config, "problems", notes)["reference_answer"].to_pylist() == ["2", None, None, None]
+    assert notes == ["problems: 3 of 4 rows have no reference answer (1 lack the column 'answer', 2 hold nothing in column 'answer')"]
+
+
+def test_a_solution_that_is_not_there_is_none_and_not_trained_on(tmp_path: Path) -> None:
+    rows = [{"problem": f"{number}?", "solution": solution} for number, solution in enumerate([math.nan, " ", "None", ["It is 2."]])]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    problems = load(source, {"question": "problem", "reference_solution": "solution"})
+    assert [problem["reference_solution"] for problem in problems] == [None, None, None, "It is 2."]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (
+            {"problem": "b", "answer": ["1", "2"]},
+            r"column 'answer' holds a list of 2 answers, \['1', '2'\] \(with list_answers set they are",
+        ),
+        ({"problem": "b", "answer": {"value": 2}}, r"column 'answer' holds {'value': 2}, which is neither a text nor a number"),
+        ({"problem": "b", "answer": math.inf}, "column 'answer' holds inf, which is no number that"),
+        ({"problem": math.nan}, "column 'problem' is nan, not a question"),
+        ({"problem": ["long"] * 1000}, "column 'problem' is .*, not a question"),
+    ],
+)
+def test_a_row_that_is_no_problem_is_refused_or_left_out_and_told(row: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "rows.jsonl", [{"problem": "a", "answer": "1"}, row, {"problem": "c", "answer": "3"}])
+    tree = {"path": str(source), "fields": {"question": "problem", "reference_answer": "answer"}}
+    with pytest.raises(
+        ValueError, match=f"^problems.path {source}, row 3: {expected}.*; correct or .*, or set on_bad_row to drop$"
+    ) as refused:
+        load_problems(ProblemsConfig.model_validate(tree), "problems", [])
+    assert len(str(refused.value)) < 400 + len(str(source))
+    notes: list[str] = []
+    config = ProblemsConfig.model_validate({**tree, "on_bad_row": "drop", "limit": 2})
+    assert load_problems(config, "problems", notes)["question"].to_pylist() == ["a", "c"]  # a limit is of problems, not of rows
+    (note,) = notes
+    assert re.search(rf"^problems: rows left out, as on_bad_row says: 1; the first: path {source}, row 3: {expected}", note)
+
+
+def test_broken_lines_are_left_out_too_and_a_source_without_any_problem_is_refused_by_its_first_row(tmp_path: Path) -> None:
+    lines = ['{"problem": "a"}', "{", '["b"]', "[" * 100_000, f'{{"problem": "c", "n": {"9" * 5000}}}', '{"problem": "d"}']
+    source = tmp_path / "rows.jsonl"
+    source.write_text("\n".join(lines))
+    config, notes = (
+        ProblemsConfig.model_validate({"path": str(source), "fields": {"question": "problem"}, "on_bad_row": "drop"}),
+        list[str](),
+    )
+    assert load_problems(config, "problems", notes)["question"].to_pylist() == ["a", "d"]
+    assert notes[0].startswith(f"problems: rows left out, as on_bad_row says: 4; the first: path {source}, row 2: no valid JSON (")
+    source.write_text("\n".join(lines[1:3]))
+    with pytest.raises(ValueError, match=r"row 1: no valid JSON"):
+        load_problems(config, "problems", [])
+
+
+def test_a_seed_shuffles_so_that_a_limit_takes_a_sample_and_a_larger_one_keeps_it(tmp_path: Path) -> None:
+    rows = [{"problem": f"{number}?"} for number in range(100)]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    all_of_them, sample, other = (
+        [row["question"] for row in load(source, shuffle_seed=seed, limit=limit)] for seed, limit in ((1, None), (1, 10), (2, 10))
+    )
+    assert sorted(all_of_them) == sorted(row["problem"] for row in rows)
+    assert sample == all_of_them[:10] != [row["problem"] for row in rows[:10]]
+    assert set(other) != set(sample)
+    with pytest.raises(ValueError, match="row 201: column 'problem' is None"):  # its place in the file, not in the order
+        load(write_jsonl(source, [*rows, {"problem": None}]), shuffle_seed=1)
+
+
+def test_the_alternative_of_a_pattern_that_matched_is_the_answer(tmp_path: Path) -> None:
+    rows = [{"problem": "a", "solution": "1+1 so #### 2"}, {"problem": "b", "solution": "it is \\boxed{4}"}]
+    source, fields = write_jsonl(tmp_path / "rows.jsonl", rows), {"question": "problem", "reference_answer": "solution"}
+    found = load(source, fields, reference_answer_pattern=r"####\s*(.+)|\\boxed\{(.+)\}")
+    assert [problem["reference_answer"] for problem in found] == ["2", "4"]
+    with pytest.raises(ValueError, match="matches nothing in row 1"):  # it matches, but none of its groups does
+        load(source, fields, reference_answer_pattern=r"so|\\boxed\{(.+)\}")
 
 
 def test_a_pattern_takes_the_answer_out_of_a_solution(tmp_path: Path) -> None:
@@ -168,11 +254,11 @@ def test_a_lone_surrogate_fails_its_own_row_only(field: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("rows", "fields", "expected"),
     [
-        ([ROWS[0], {**ROWS[1], "name": "p1"}], FIELDS, "rows 1 and 2 have the same id 'p1'; correct one"),
+        ([ROWS[0], {**ROWS[1], "name": "p1"}], FIELDS, "rows 1 and 3 have the same id 'p1'; correct one"),
         ([{"problem": "a", "name": 7}, {"problem": "b", "name": 7.0}], {"question": "problem", "problem_id": "name"}, "the same id '7'"),
-        ([ROWS[0], {**ROWS[1], "name": ""}], FIELDS, "row 2: column 'name' is empty; give it an id or set .* to null"),
-        ([ROWS[0], {**ROWS[1], "problem": " \n"}], FIELDS, r"row 2: column 'problem' is ' \\n', not a question; correct or remove"),
-        ([ROWS[0], {"name": "p2"}], FIELDS, "row 2: column 'problem' is None, not a question"),
+        ([ROWS[0], {**ROWS[1], "name": ""}], FIELDS, "row 3: column 'name' is empty; give it an id or set .* to null"),
+        ([ROWS[0], {**ROWS[1], "problem": " \n"}], FIELDS, r"row 3: column 'problem' is ' \\n', not a question; correct or remove"),
+        ([ROWS[0], {"name": "p2"}], FIELDS, "row 3: column 'problem' is None, not a question"),
         ([{"problem": ["a"]}], {"question": "problem"}, "row 1: column 'problem' is .'a'., not a question"),
         (ROWS, {**FIELDS, "reference_answer": "anwser"}, "fields.reference_answer names column 'anwser', which .* did you mean 'answer'"),
         (ROWS, {"question": "zzz"}, "fields.question names column 'zzz', which .* lacks; it has 'name', 'problem', 'answer'"),
@@ -191,11 +277,18 @@ def test_rows_that_are_no_problems_are_refused(rows: list[dict[str, Any]], field
     ("name", "content", "expected"),
     [
         ("rows.jsonl", b'{"problem": "a"}\n\n{"problem": \n', "row 3: no valid JSON"),
-        ("rows.jsonl", b'{"problem": "a"}\n["b"]\n', "row 2 is list, not an object with named columns"),
+        ("rows.jsonl", b'{"problem": "a"}\n["b"]\n', "row 2: it is list, not an object with named columns"),
         ("rows.jsonl", '{"problem": "Wie groß?"}\n'.encode("latin-1"), "is not UTF-8 text .*; convert it"),
         ("rows.json", '[{"problem": "Wie groß?"}]'.encode("latin-1"), "is not UTF-8 text .*; convert it"),
         ("rows.json", b'{"problem": "a"}', "holds dict, not a list of problems"),
-        ("rows.json", b'["a"]', "row 1 is str, not an object"),
+        ("rows.jsonl", '{"problem": "a"}\n'.encode("utf-16"), "is not UTF-8 text .*; convert it"),
+        ("rows.jsonl", bytes(range(256)), "is not UTF-8 text .*; convert it"),
+        ("rows.jsonl", b'{"problem": "a"}\n' + b"[" * 100_000, "row 2: JSON that is nested too deep to be read; correct or remove the row"),
+        ("rows.jsonl", b'{"problem": ' + b"9" * 5000 + b"}", "row 1: an integer of more than 4,300 digits, which only fits into a text"),
+        ("rows.json", b'[{"problem": ' + b"9" * 5000 + b"}]", "holds an integer of more than 4,300 digits"),
+        ("rows.json", b"[" * 100_000, "holds JSON that is nested too deep"),
+        ("rows.json", b"", "holds no valid JSON"),
+        ("rows.json", b'["a"]', "row 1: it is str, not an object"),
         ("rows.parquet", b"no such thing", "is no Parquet"),
         ("rows.csv", b"problem\na\n", "is no .jsonl, .json or .parquet file and no directory with a data set"),
         ("folder/rows.unknown", b"problem\na\n", "could not be loaded as a data set"),
@@ -210,6 +303,14 @@ def test_files_that_hold_no_rows_are_refused(name: str, content: bytes, expected
         load(source)
     assert str(source) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for suffix in (".jsonl", ".json"):
+        source = tmp_path / f"rows{suffix}"
+        source.symlink_to("/proc/self/mem")  # a file whose bytes nobody gets, root neither
+        with pytest.raises(ValueError, match=f"^problems.path {source} cannot be read \\(Input/output error\\); make it readable$"):
+            load(source)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])

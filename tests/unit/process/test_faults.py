@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import RayTaskError
 from ray.train import TrainingFailedError
 
-from cgd_ray.process.faults import StageFailedError, failing
+from cgd_ray.process.faults import RefusedError, StageFailedError, failing, refusing
 
 ROOT, LOGS = Path("/runs/mine"), Path("/runs/mine/logs")
 FULL = "No space left on device: /runs/mine; make room there, then the same command goes on from here"
@@ -47,3 +47,10 @@ def test_every_fault_is_one_line(error: Exception, line: str) -> None:
 def test_what_nobody_can_explain_rises_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError), failing(ROOT, LOGS):
         raise ZeroDivisionError
+
+
+def test_a_file_that_cannot_be_read_before_anything_begins_is_a_refusal() -> None:
+    with pytest.raises(RefusedError, match=r"^/words.yaml: Permission denied; make it readable, or give another$"), refusing():
+        raise PermissionError(errno.EACCES, "Permission denied", "/words.yaml")
+    with pytest.raises(ConnectionError), refusing():  # no file: whoever dies of it knows better
+        raise ConnectionError("no Ray there")
