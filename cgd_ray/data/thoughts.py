@@ -28,6 +28,6 @@ def settled_thinking(thinking: ThinkingConfig | None, template: str, has_token: 
     """
     if thinking is not None:
         return thinking if thinking.separate else None
-    in_template = (marks for marks in FAMILIES.values() if marks.end in template)
+    in_template = (marks for marks in FAMILIES.values() if marks.start in template or marks.end in template)
     in_vocabulary = (marks for marks in FAMILIES.values() if has_token(marks.start) and has_token(marks.end))
     return next(in_template, None) or next(in_vocabulary, None)
