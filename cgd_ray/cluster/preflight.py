@@ -43,7 +43,7 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
         chat = Chat.of(role)
         _check_context(name, role, chat, messages)
         if name == "student":
-            chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
+            chat.example(prompts.revise_messages(question, "", ""), "")  # refused now where the template cannot show what training shows
 
 
 def check_libraries(config: Config) -> None:

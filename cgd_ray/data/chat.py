@@ -96,8 +96,9 @@ class Chat:
             raise ValueError(f"model {model} has no tokenizer (tokenizer_config.json is missing); save one beside the weights")
         try:
             tokenizer = AutoTokenizer.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model {model} has no loadable tokenizer: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # the library for tokenizers raises nothing more special
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"model {model} has no loadable tokenizer: {reason}") from None
         if template_file is not None:
             _add_template(tokenizer, model, Path(template_file))
         if tokenizer.chat_template is None:
@@ -221,7 +222,10 @@ def _add_template(tokenizer: "PreTrainedTokenizerBase", model: str, file: Path) 
     """Give a tokenizer without chat template the one of a file, which a trained model's directory may hold already."""
     if not file.is_file():
         raise ValueError(f"chat_template {file} does not exist; give a .jinja file or null")
-    template = file.read_text(encoding="utf-8")
+    try:
+        template = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"chat_template {file} is no text in UTF-8; save it as such") from None
     if tokenizer.chat_template not in (None, template):
         raise ValueError(f"model {model} has a chat template of its own, other than chat_template {file}; set chat_template to null")
     tokenizer.chat_template = template

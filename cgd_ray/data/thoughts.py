@@ -1,7 +1,8 @@
 """The marks between which reasoning models think, and which of them a model uses when its settings name none.
 
 Thoughts are no part of an answer: other models do not see them, and they are not trained. So a model whose template or vocabulary has
-marks of a known family is read with these. How to use: `settled_thinking(role.thinking, template, has_token)`.
+marks of a known family is read with these, and so is an answer of an endpoint, whose template is not here.
+How to use: `settled_thinking(role.thinking, template, has_token)`.
 """
 
 from collections.abc import Callable
@@ -31,3 +32,12 @@ def settled_thinking(thinking: ThinkingConfig | None, template: str, has_token: 
     in_template = (marks for marks in FAMILIES.values() if marks.start in template or marks.end in template)
     in_vocabulary = (marks for marks in FAMILIES.values() if has_token(marks.start) and has_token(marks.end))
     return next(in_template, None) or next(in_vocabulary, None)
+
+
+def marks_in(text: str) -> ThinkingConfig | None:
+    """The marks of the family whose thought a text begins with, or ends where the prompt has begun it; None for an answer alone."""
+    return next((marks for marks in FAMILIES.values() if _begins_with_thought(text, marks)), None)
+
+
+def _begins_with_thought(text: str, marks: ThinkingConfig) -> bool:
+    return text.lstrip().startswith(marks.start) or (marks.end in text and marks.start not in text)

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from cgd_ray.config import RoleConfig, ThinkingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
+from cgd_ray.data.thoughts import marks_in
 from cgd_ray.engines.engine import Generation
 
 
 def answered(generation: Generation, chat: Chat | None, role: RoleConfig, messages: Sequence[Message]) -> tuple[str, str | None, str]:
     """(answer, thinking, finish reason) of a generation that follows these messages.
 
-    Without a chat, which an endpoint keeps to itself, the marks are those of the settings, and the prompt is taken to begin no thought.
+    Without a chat, which an endpoint keeps to itself, the marks are those of the settings or else those that the text shows.
     """
     if chat is None:
-        marks = role.thinking if role.thinking is not None and role.thinking.separate else None
-        return separate_thinking(generation, marks, is_open=False)
+        marks = marks_in(generation.text) if role.thinking is None else role.thinking
+        return separate_thinking(generation, marks if marks is not None and marks.separate else None, is_open=False)
     return separate_thinking(generation, chat.thinking, chat.opens_thought(messages))
 
 

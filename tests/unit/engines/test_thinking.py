@@ -57,12 +57,21 @@ def test_what_an_endpoint_has_kept_apart_as_thinking_stays_apart(marks: Thinking
 
 
 @pytest.mark.parametrize(
-    ("thinking", "expected"),
-    [(None, "<think>hm</think>4"), (ThinkingConfig(), "4"), (ThinkingConfig(separate=False), "<think>hm</think>4")],
+    ("text", "thinking", "expected"),
+    [
+        ("<think>hm</think>4", None, "4"),
+        ("hm</think>4", None, "4"),
+        ("[THINK]hm[/THINK]4", None, "4"),
+        ("<think>hm", None, ""),
+        ("Write <think> and </think>.", None, "Write <think> and </think>."),
+        ("<think>hm</think>4", ThinkingConfig(), "4"),
+        ("<think>hm</think>4", ThinkingConfig(separate=False), "<think>hm</think>4"),
+    ],
 )
-def test_an_endpoints_thoughts_are_found_by_the_settings_alone(thinking: ThinkingConfig | None, expected: str) -> None:
-    role = RoleConfig(model="m", thinking=thinking)
-    assert answered(said("<think>hm</think>4"), None, role, ASKED)[0] == expected
+def test_an_endpoints_thoughts_are_found_by_the_settings_or_by_what_its_answer_shows(
+    text: str, thinking: ThinkingConfig | None, expected: str
+) -> None:
+    assert answered(said(text), None, RoleConfig(model="m", thinking=thinking), ASKED)[0] == expected
 
 
 @pytest.mark.parametrize("marks", FAMILIES.values(), ids=lambda marks: marks.end)
