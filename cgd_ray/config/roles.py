@@ -200,7 +200,8 @@ class RoleConfig(Settings):
     """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: bfloat16}. Those that other settings decide
     are refused."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
-    """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    """Arguments of the model's chat template, e.g. {enable_thinking: false}; the day that a template asks for, as {date_string: 1 Dec 2026}
+    where it knows that one."""
     chat_template: str | None = None
     """A .jinja file with the chat template of a model that has none, such as most base models; it writes a BOS where one belongs."""
     thinking: ThinkingConfig | None = None

@@ -39,6 +39,7 @@ class ControlTokens:
             if token.special or (_is_mark(str(token)) and str(token) in template and str(token) not in visible)
         }
         self.ids = frozenset(written.values()) | frozenset(tokenizer.all_special_ids)
+        self._named = written
         self._pattern = re.compile("|".join(map(re.escape, sorted(written, key=len, reverse=True))) or "(?!)")
         self._key = uuid.uuid4().hex
         self._hidden = {name: f"data{self._key}x{index}x" for name, index in written.items()}
@@ -64,7 +65,7 @@ class ControlTokens:
 
     def id_of(self, name: str) -> int:
         """The id of a control token."""
-        return int(self._backend.token_to_id(name))
+        return self._named[name]
 
     def encode(self, text: str) -> "Encoding":
         """Tokenise a template's text with hidden data in it. Raises ValueError for text that is not valid Unicode."""

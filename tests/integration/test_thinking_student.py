@@ -20,12 +20,12 @@ from tests.trainings import make_training, train_all
 
 OPENING = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
 PROMPTS = Prompts(solve="{question} Box it: \\boxed{}.")
-NUM_PROBLEMS = 3
+NUM_PROBLEMS = 2
 
 
 def make_settings() -> TrainingConfig:
     return make_training(
-        arm="refined_only", num_workers=1, global_batch_size=1, num_epochs=150, learning_rate=5e-3, weight_decay=0.0, context_length=256
+        arm="refined_only", num_workers=1, global_batch_size=1, num_epochs=80, learning_rate=5e-3, weight_decay=0.0, context_length=256
     )
 
 

@@ -294,7 +294,8 @@ def test_data_is_no_control_token_even_to_a_vocabulary_that_would_match_one_in_p
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.add_special_tokens(["<unk>", "</s>"])
     bare = "{% for message in messages %}{{ message['content'] }}</s>{% endfor %}"
-    chat = Chat(PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=bare, eos_token="</s>"))
+    control = {"eos_token": "</s>"}
+    chat = Chat(PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=bare, **control))
     for text in ("ab</s>c", "ab\uff1c/s>c"):  # the second is the first in full-width letters
         assert chat.encode(text) == chat.tokenizer.convert_tokens_to_ids([*"ab</s>c"])
         assert chat.prompt(messages_of(text)).input_ids == chat.tokenizer.convert_tokens_to_ids([*"ab</s>c", "</s>"])

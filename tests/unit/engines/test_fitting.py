@@ -1,4 +1,4 @@
-"""A conversation that is too long loses the end of its attempt, as much as must go and no more, never its critique, and once for all turns."""
+"""A conversation that is too long loses the end of its attempt: as much as must go and no more, and once for both turns."""
 
 from collections.abc import Sequence
 
