@@ -185,12 +185,15 @@ class Chat:
         *_, before, tail = self._template.pieces([turn.role for turn in turns], invite=False)
         end = self._control.first(tail)
         ending = "" if end is None else tail[: end.end()]
-        if self._is_the_models_own(before, self.invitation(messages)):
+        invitation = self.invitation(messages)
+        if not self._is_the_models_own(before, invitation):
+            closing = f"\n{self.thinking.end}\n\n" if self.thinking is not None and self.opens_thought(messages) else ""
+            return closing + answer.content + ending, end is not None
+        if self._may_be_changed(answer.content):
             whole = self._template.render(turns, invite=False)
             if whole.startswith(prompt) and whole.endswith(tail):
                 return whole[len(prompt) : len(whole) - len(tail)] + ending, end is not None
-        closing = f"\n{self.thinking.end}\n\n" if self.thinking is not None and self.opens_thought(messages) else ""
-        return closing + answer.content + ending, end is not None
+        return before[len(invitation) :] + answer.content + ending, end is not None
 
     def _is_the_models_own(self, before: str, invitation: str) -> bool:
         """Whether the template's text before an answer is its invitation and then what would not be read as part of an answer."""
@@ -198,6 +201,10 @@ class Chat:
             return False
         lead = before[len(invitation) :].strip()
         return not lead or (self.thinking is not None and lead.endswith(self.thinking.end))
+
+    def _may_be_changed(self, answer: str) -> bool:
+        """Whether an answer has what templates trim or take out; others are spared a rendering."""
+        return answer != answer.strip() or (self.thinking is not None and self.thinking.end in answer)
 
     def _continuation(self, prompt: str, answer: str) -> list[int]:
         """The tokens that follow a prompt's; one that would be merged with the prompt's last is not, since the model cannot do that."""

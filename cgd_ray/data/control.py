@@ -33,7 +33,7 @@ class ControlTokens:
         backend.no_truncation()
         backend.no_padding()
         self._backend: Tokenizer = backend
-        written = {
+        written: dict[str, int] = {
             str(token): index
             for index, token in tokenizer.added_tokens_decoder.items()
             if token.special or (_is_mark(str(token)) and str(token) in template and str(token) not in visible)
