@@ -42,10 +42,10 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
         _check_model_files(name, role.model)
         if role.adapter is not None:
             _check_adapter(name, role)
-        chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
+        chat = Chat.of(role)
         _check_context(name, role, chat, messages)
         if name == "student":
-            chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
+            chat.example(prompts.revise_messages(question, "", ""), "")  # refused now where the template cannot show what training shows
 
 
 def check_libraries(training: TrainingConfig) -> None:

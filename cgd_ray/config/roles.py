@@ -117,6 +117,8 @@ class ThinkingConfig(Settings):
     """Begins it; the chat template may have written it already."""
     end: str = "</think>"
     """Ends it; the answer follows."""
+    separate: bool = True
+    """False leaves thoughts in the text: the other model sees them, and they are trained."""
 
 
 class ApiConfig(Settings):
@@ -213,11 +215,13 @@ class RoleConfig(Settings):
     """Further vLLM engine arguments, passed through, e.g. {gpu_memory_utilization: 0.9, dtype: float16}. Those that other settings decide
     are refused. Without dtype it is bfloat16 where the engines' devices compute it natively, else float32, settled when the run begins."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
-    """Arguments of the model's chat template, e.g. {enable_thinking: false}."""
+    """Arguments of the model's chat template, e.g. {enable_thinking: false}; the day that a template asks for, as {date_string: 1 Dec 2026}
+    where it knows that one."""
     chat_template: str | None = None
     """A .jinja file with the chat template of a model that has none, such as most base models; it writes a BOS where one belongs."""
     thinking: ThinkingConfig | None = None
-    """For reasoning models: {} keeps what they think in a column of its own; a thought that never ends counts as truncated."""
+    """For reasoning models: how they mark what they think, which goes into a column of its own; a thought that never ends counts as
+    truncated. Null takes the marks of the model's family from its template or vocabulary, {separate: false} leaves thoughts in the text."""
     request_timeout_s: Annotated[float, Field(gt=0.0)] = 1800.0
     """Seconds one generation may take before its row fails; an endpoint has `api.request_timeout_s`."""
     stall_timeout_s: Annotated[float, Field(gt=0.0)] = 300.0

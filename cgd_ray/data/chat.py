@@ -1,35 +1,39 @@
-"""Messages -> token ids and the span of every message; what data contains never becomes a control token.
+"""Messages -> token ids as the model is served them; what data contains never becomes a control token.
 
-The chat template only ever sees placeholders, so it is rendered once per sequence of roles; the text between the placeholders is
-tokenised with control tokens, the messages themselves by a copy of the tokenizer that has no added tokens, and the two are spliced.
-Loss masks come from the resulting spans, never from searching text (the hazard: OWASP AISVS discussion 930, transformers#48052).
-How to use: `chat = Chat.load(model_directory); chat.prompt(messages).input_ids`.
+The ids of a conversation are those of apply_chat_template, wherever its data holds no control token's name (control.py for where it does).
+A training example is the prompt exactly as at inference, then what the model has to write itself: loss masks come from the prompt's
+length, never from searching text (the hazard: OWASP AISVS discussion 930).
+How to use: `chat = Chat.of(role)`; `chat.prompt(messages).input_ids`; `chat.example(messages, target)`.
 """
 
-import json
-import uuid
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cgd_ray.config.roles import RoleConfig, ThinkingConfig
+from cgd_ray.data.control import ControlTokens
 from cgd_ray.data.prompts import Message
+from cgd_ray.data.template import ChatTemplate
+from cgd_ray.data.thoughts import settled_thinking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DECODING_CONTEXT = 16
 """Tokens of a prompt that its answer is decoded with."""
+NEIGHBOURS = ("\n", "a")
+"""What a text may follow so that it is tokenised as the middle of one; one of them is never merged with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A conversation as tokens."""
+    """A conversation as text and tokens."""
 
+    text: str
+    """What the template wrote, with control tokens' names in data hidden."""
     input_ids: list[int]
     """[T] token ids."""
-    spans: list[tuple[int, int]]
-    """[start, end) of each message's own text, in the order of the messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +49,43 @@ class Example:
 class Chat:
     """One model's chat template and tokenizer."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        template_kwargs: Mapping[str, Any] | None = None,
+        thinking: ThinkingConfig | None = None,
+        template_file: str | None = None,
+    ) -> None:
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise ValueError(f"tokenizer of {tokenizer.name_or_path} has no tokenizer.json (fast tokenizer); convert it first")
         self.tokenizer = tokenizer
-        self._template_kwargs = dict(template_kwargs or {})
-        self._data_encoder = _encoder_without_added_tokens(tokenizer)
-        self.control_ids = frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
-        self._scaffolds: dict[tuple[tuple[str, ...], bool], list[list[int]]] = {}
+        name = tokenizer.name_or_path if template_file is None else f"{tokenizer.name_or_path} (chat_template {template_file})"
+        self._template = ChatTemplate(tokenizer, template_kwargs or {}, name)
+        source, backend = tokenizer.get_chat_template(), tokenizer.backend_tokenizer
+        self.thinking = settled_thinking(thinking, source, lambda mark: backend.token_to_id(mark) is not None)
+        """The marks of a thought, which is no part of an answer; None for models that do not think."""
+        marks = set() if self.thinking is None else {self.thinking.start, self.thinking.end}
+        self._control = ControlTokens(tokenizer, source, visible=marks)
         self._special = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-        for text in self._special.values():
-            if not self._special.keys().isdisjoint(self.encode(text)):  # Unigram vocabularies match their control tokens in plain text
-                raise ValueError(f"tokenizer of {tokenizer.name_or_path} takes the text {text} for its control token; use another model")
+
+    @property
+    def control_ids(self) -> Set[int]:
+        """Special tokens, and other added ones that the template marks turns with."""
+        return self._control.ids
 
     @classmethod
-    def load(cls, model: str, template_kwargs: Mapping[str, Any] | None = None, template_file: str | None = None) -> "Chat":
+    def of(cls, role: RoleConfig) -> "Chat":
+        """Load what a role's settings say."""
+        return cls.load(role.model, role.chat_template_kwargs, role.chat_template, role.thinking)
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        template_kwargs: Mapping[str, Any] | None = None,
+        template_file: str | None = None,
+        thinking: ThinkingConfig | None = None,
+    ) -> "Chat":
         """Load from a model directory or hub name, with the chat template of a file when the model has none.
 
         Raises ValueError when there is no tokenizer or no chat template, or when the model has another one than the file.
@@ -68,41 +96,50 @@ class Chat:
             raise ValueError(f"model {model} has no tokenizer (tokenizer_config.json is missing); save one beside the weights")
         try:
             tokenizer = AutoTokenizer.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model {model} has no loadable tokenizer: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # the library for tokenizers raises nothing more special
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"model {model} has no loadable tokenizer: {reason}") from None
         if template_file is not None:
             _add_template(tokenizer, model, Path(template_file))
         if tokenizer.chat_template is None:
             raise ValueError(
                 f"model {model} has no chat template; add chat_template.jinja beside its tokenizer or set chat_template to such a file"
             )
-        return cls(tokenizer, template_kwargs)
+        return cls(tokenizer, template_kwargs, thinking, template_file)
 
     @property
     def end_token_id(self) -> int:
         """The token that ends an assistant's turn: it is trained, and generation stops at it."""
-        return self._end_of_turn(["user", "assistant"])[-1]
+        end = self._control.first(self._template.pieces(["user", "assistant"], invite=False)[-1])
+        return self._eos() if end is None else self._control.id_of(end.group())
 
     def prompt(self, messages: Sequence[Message]) -> Rendered:
         """The conversation so far, followed by the template's invitation to answer."""
-        return self._render(messages, invite=True)
+        return self._prompt(self._hidden(messages))
 
     def invitation(self, messages: Sequence[Message]) -> str:
         """The template's own text after the last message, in which it may have begun the answer."""
-        return str(self.tokenizer.decode(self._scaffold([message.role for message in messages], invite=True)[-1]))
+        return self._template.pieces([message.role for message in messages], invite=True)[-1]
+
+    def opens_thought(self, messages: Sequence[Message]) -> bool:
+        """Whether the invitation writes the start of a thought itself, so that the model goes on inside it."""
+        return self.thinking is not None and self.invitation(messages).rstrip().endswith(self.thinking.start)
 
     def example(self, messages: Sequence[Message], target: str) -> Example:
-        """What the model sees at inference, then the target and the token that ends a turn."""
-        prompt = self.prompt(messages).input_ids
-        roles = [*(message.role for message in messages), "assistant"]
-        return Example(input_ids=[*prompt, *self.encode(target), *self._end_of_turn(roles)], prompt_length=len(prompt))
+        """What the model sees at inference, then what it has to write: the target as the template shows answers, and the end token.
+
+        What the template writes between its invitation and an answer is the model's own to write at inference, so it is trained too: a
+        space, the end of a thought, an empty thought.
+        """
+        *asked, answer = self._hidden([*messages, Message(role="assistant", content=target)])
+        prompt = self._prompt(asked)
+        text, has_end = self._answer(prompt.text, asked, answer)
+        input_ids = [*prompt.input_ids, *self._continuation(prompt.text, text), *([] if has_end else [self._eos()])]
+        return Example(input_ids=input_ids, prompt_length=len(prompt.input_ids))
 
     def encode(self, text: str) -> list[int]:
         """Tokenise data: never yields a control token. Raises ValueError for text that is not valid Unicode."""
-        try:
-            return list(self._data_encoder.encode(text, add_special_tokens=False).ids)
-        except (UnicodeEncodeError, TypeError):
-            raise ValueError("text holds a lone surrogate, which is not valid Unicode; clean the source") from None
+        return list(self._control.encode(self._control.hide(text)).ids)
 
     def decode_answer(self, prompt: Sequence[int], answer: Sequence[int], shown: Set[int] = frozenset()) -> str:
         """What an answer's tokens say after their prompt, without a character that was cut and without special tokens but those `shown`.
@@ -124,80 +161,78 @@ class Chat:
         return frozenset(token for token, content in self._special.items() if content in text)
 
     def without_end(self, text: str, num_tokens: int) -> str:
-        """The text without its last tokens; cut back to whole characters."""
-        kept = self.encode(text)[:-num_tokens] if num_tokens else self.encode(text)
-        return str(self._data_encoder.decode(kept, skip_special_tokens=False)).rstrip("\ufffd")
+        """The text without its last tokens, at most all of them; cut between characters."""
+        offsets = self._control.encode(self._control.hide(text)).offsets
+        kept = len(offsets) - num_tokens
+        if num_tokens == 0 or kept <= 0:
+            return "" if num_tokens else text
+        return text[: min(offsets[kept - 1][1], offsets[kept][0])]  # one character may be several tokens
 
     def count_control_tokens(self, input_ids: Sequence[int]) -> int:
-        """How many of the ids are added or special tokens."""
+        """How many of the ids are control tokens."""
         return sum(token in self.control_ids for token in input_ids)
 
-    def _render(self, messages: Sequence[Message], invite: bool) -> Rendered:
-        scaffold = self._scaffold([message.role for message in messages], invite)
-        input_ids, spans = list(scaffold[0]), []
-        for message, following in zip(messages, scaffold[1:], strict=True):
-            content = self.encode(message.content)
-            spans.append((len(input_ids), len(input_ids) + len(content)))
-            input_ids += [*content, *following]
-        return Rendered(input_ids=input_ids, spans=spans)
+    def _hidden(self, messages: Sequence[Message]) -> list[Message]:
+        return [Message(role=message.role, content=self._control.hide(message.content)) for message in messages]
 
-    def _end_of_turn(self, roles: Sequence[str]) -> list[int]:
-        """Tokens from the end of an assistant's text up to and including the first control token."""
-        tail = self._scaffold(roles, invite=False)[-1]
-        for index, token in enumerate(tail):
-            if token in self.control_ids:
-                return tail[: index + 1]
+    def _prompt(self, messages: Sequence[Message]) -> Rendered:
+        text = self._template.render(messages, invite=True)
+        return Rendered(text=text, input_ids=list(self._control.encode(text).ids))
+
+    def _answer(self, prompt: str, messages: Sequence[Message], answer: Message) -> tuple[str, bool]:
+        """The text that follows a prompt's, and whether the control token that ends a turn is in it."""
+        turns = [*messages, answer]
+        *_, before, tail = self._template.pieces([turn.role for turn in turns], invite=False)
+        end = self._control.first(tail)
+        ending = "" if end is None else tail[: end.end()]
+        invitation = self.invitation(messages)
+        if not self._is_the_models_own(before, invitation):
+            closing = f"\n{self.thinking.end}\n\n" if self.thinking is not None and self.opens_thought(messages) else ""
+            return closing + answer.content + ending, end is not None
+        if self._may_be_changed(answer.content):
+            whole = self._template.render(turns, invite=False)
+            if whole.startswith(prompt) and whole.endswith(tail):
+                return whole[len(prompt) : len(whole) - len(tail)] + ending, end is not None
+        return before[len(invitation) :] + answer.content + ending, end is not None
+
+    def _is_the_models_own(self, before: str, invitation: str) -> bool:
+        """Whether the template's text before an answer is its invitation and then what would not be read as part of an answer."""
+        if not before.startswith(invitation):
+            return False
+        lead = before[len(invitation) :].strip()
+        return not lead or (self.thinking is not None and lead.endswith(self.thinking.end))
+
+    def _may_be_changed(self, answer: str) -> bool:
+        """Whether an answer has what templates trim or take out; others are spared a rendering."""
+        return answer != answer.strip() or (self.thinking is not None and self.thinking.end in answer)
+
+    def _continuation(self, prompt: str, answer: str) -> list[int]:
+        """The tokens that follow a prompt's; one that would be merged with the prompt's last is not, since the model cannot do that."""
+        context = self._control.from_last(prompt)
+        before, whole = self._control.short_ids(context), self._control.encode(context + answer).ids
+        if whole[: len(before)] == before:
+            return list(whole[len(before) :])
+        for neighbour in NEIGHBOURS:
+            encoding = self._control.encode(neighbour + answer)
+            first = next((index for index, (start, _) in enumerate(encoding.offsets) if start >= len(neighbour)), None)
+            if first and encoding.offsets[first - 1][1] <= len(neighbour):
+                return list(encoding.ids[first:])
+        return list(self._control.encode(answer).ids)
+
+    def _eos(self) -> int:
         if self.tokenizer.eos_token_id is None:
             raise ValueError(f"tokenizer of {self.tokenizer.name_or_path} has no token that ends a turn; set its eos_token")
-        return [int(self.tokenizer.eos_token_id)]
-
-    def _scaffold(self, roles: Sequence[str], invite: bool) -> list[list[int]]:
-        """Token ids of the template's own text before, between and after the messages; rendered once per sequence of roles."""
-        key = (tuple(roles), invite)
-        if key not in self._scaffolds:
-            self._scaffolds[key] = [
-                list(self.tokenizer.encode(piece, add_special_tokens=False)) if piece else []
-                for piece in self._template_pieces(roles, invite)
-            ]
-        return self._scaffolds[key]
-
-    def _template_pieces(self, roles: Sequence[str], invite: bool) -> list[str]:
-        from jinja2 import TemplateError
-
-        marks = [f"message{index}x{uuid.uuid4().hex}" for index in range(len(roles))]
-        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-        try:
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=invite, **self._template_kwargs)
-        except TemplateError as error:
-            raise ValueError(f"chat template of {self.tokenizer.name_or_path} refuses the roles {list(roles)}: {error}") from None
-        rest, pieces = text, []
-        for mark in marks:
-            before, found, rest = rest.partition(mark)
-            if not found or text.count(mark) > 1:
-                raise ValueError(
-                    f"chat template of {self.tokenizer.name_or_path} drops, moves or repeats a message ({list(roles)}); use another one"
-                )
-            pieces.append(before)
-        return [*pieces, rest]
+        return int(self.tokenizer.eos_token_id)
 
 
 def _add_template(tokenizer: "PreTrainedTokenizerBase", model: str, file: Path) -> None:
     """Give a tokenizer without chat template the one of a file, which a trained model's directory may hold already."""
     if not file.is_file():
         raise ValueError(f"chat_template {file} does not exist; give a .jinja file or null")
-    template = file.read_text(encoding="utf-8")
+    try:
+        template = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"chat_template {file} is no text in UTF-8; save it as such") from None
     if tokenizer.chat_template not in (None, template):
         raise ValueError(f"model {model} has a chat template of its own, other than chat_template {file}; set chat_template to null")
     tokenizer.chat_template = template
-
-
-def _encoder_without_added_tokens(tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """A tokenizers.Tokenizer with the same vocabulary and merges that knows no added token."""
-    from tokenizers import Tokenizer
-
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ValueError(f"tokenizer of {tokenizer.name_or_path} has no tokenizer.json (fast tokenizer); convert it first")
-    tree = json.loads(backend.to_str())
-    tree |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(json.dumps(tree))

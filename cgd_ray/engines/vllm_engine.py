@@ -52,9 +52,9 @@ class VllmEngine:
 
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
-        self.chat = Chat.load(role.model, role.chat_template_kwargs, role.chat_template)
+        self.chat = Chat.of(role)
         # some models mark their thinking with special tokens, which else are no part of the text
-        marks = "" if role.thinking is None else role.thinking.start + role.thinking.end
+        marks = "" if self.chat.thinking is None else self.chat.thinking.start + self.chat.thinking.end
         self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
         self._thread = EngineThread(self._engine, role, None if role.adapter is None else _adapter_request(role.adapter))

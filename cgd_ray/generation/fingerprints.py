@@ -13,6 +13,8 @@ from typing import Any
 from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig, identity
 from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.records import Turn, short_hash
+from cgd_ray.data.template import CLOCK, PINNED_DAY
+from cgd_ray.data.thoughts import settled_thinking
 from cgd_ray.engines.adapters import adapter_identity
 
 IDENTITY_FILES = (
@@ -27,6 +29,8 @@ IDENTITY_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+"""Where a model's chat template may be."""
 SAMPLED_BYTES = 2**12
 """Read of each tensor: tells two trainings of any of them apart without reading hundreds of gigabytes."""
 
@@ -72,6 +76,7 @@ def _role_identity(role: RoleConfig) -> dict[str, Any]:
         return {**settings, "model": f"{role.model} at {role.api.base_url}", "request_fields": dict(role.api.request_fields)}
     if role.chat_template is not None and Path(role.chat_template).is_file():
         settings["chat_template"] = Path(role.chat_template).read_text(encoding="utf-8")
+    settings |= settled(role, settings.get("chat_template", ""))
     if role.adapter is not None:
         settings["adapter"] = adapter_identity(role.adapter)
     if settings["engine"].get("dtype") == _saved_dtype(role.model):
@@ -84,6 +89,34 @@ def _saved_dtype(model: str) -> str:
     file = Path(model) / "config.json"
     shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return str(shape.get("dtype") or shape.get("torch_dtype") or "")
+
+
+def settled(role: RoleConfig, template: str = "") -> dict[str, Any]:
+    """What the project and not the settings has decided about a model's template: the day it is told, and the marks of thoughts.
+
+    `template` is one from a file, beside what the model's own files hold. Empty for templates with neither.
+    """
+    files = [_model_file(role.model, name) for name in TEMPLATE_FILES]
+    source = template + "".join(file.read_text(encoding="utf-8") for file in files if file is not None)
+    vocabulary = _model_file(role.model, "tokenizer.json")
+    tokens = "" if vocabulary is None else vocabulary.read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    if CLOCK in source:
+        found["day"] = PINNED_DAY.date().isoformat()
+    marks = settled_thinking(role.thinking, source, lambda mark: json.dumps(mark, ensure_ascii=False) in tokens)
+    if role.thinking is None and marks is not None:
+        found["marks"] = [marks.start, marks.end]
+    return found
+
+
+def _model_file(model: str, name: str) -> Path | None:
+    """A file of a model's directory, or of a hub model that is in the cache."""
+    if Path(model).is_dir():
+        return Path(model) / name if (Path(model) / name).is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(model, name)
+    return Path(file) if isinstance(file, str) else None
 
 
 def _fingerprint(role: dict[str, Any], words: list[str | None], upstream: str = "") -> str:
@@ -110,7 +143,5 @@ def _samples(weights: Path) -> Iterator[bytes]:
 
 
 def _cached_commit(model: str) -> str:
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(model, "config.json")
-    return Path(file).parent.name if isinstance(file, str) else "unknown"
+    file = _model_file(model, "config.json")
+    return "unknown" if file is None else file.parent.name

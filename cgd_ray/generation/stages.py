@@ -25,6 +25,7 @@ from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, colu
 from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
+from cgd_ray.engines.thinking import answered
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.suspects import MOST_DEATHS, Places, suspects_of_this_actor
@@ -157,7 +158,7 @@ class EngineStage(ABC):
         messages = self._messages(row, turn)
         generation = await self._generate(messages, seed)
         self._meter.tokens(generation)
-        text, thinking, finish_reason = separate_thinking(generation, self._spec.role, self._opens_thought(messages))
+        text, thinking, finish_reason = answered(generation, self.engine.chat, self._spec.role, messages)
         return {
             **row,
             turn: text,
@@ -178,11 +179,6 @@ class EngineStage(ABC):
                 return await self.engine.generate(messages, role.sampling, seed)
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
-
-    def _opens_thought(self, messages: Sequence[Message]) -> bool:
-        """Whether the chat template writes the start of a thought itself; that of an endpoint is not known here."""
-        chat, marks = self.engine.chat, self._spec.role.thinking
-        return chat is not None and marks is not None and chat.invitation(messages).rstrip().endswith(marks.start)
 
     @abstractmethod
     def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
@@ -252,34 +248,17 @@ class CritiqueRefineStage(EngineStage):
         prompts, question = self._spec.prompts, row["question"]
         if turn == "direct":
             return prompts.solve_messages(question, prompts.teacher_system)
-
-        def conversation(attempt: str) -> Sequence[Message]:
-            if turn == "critique":
-                return prompts.critique_messages(question, attempt)
-            return prompts.refine_messages(question, attempt, row["critique"])
-
-        return conversation(fit_attempt(self.engine.chat, self._spec.role, row["attempt"], conversation))
+        # one cut for both turns, so that the critique never speaks of what the refinement is not shown
+        attempt = fit_attempt(
+            self.engine.chat, self._spec.role, row["attempt"], lambda shown: prompts.refine_messages(question, shown, critique="")
+        )
+        if turn == "critique":
+            return prompts.critique_messages(question, attempt)
+        return prompts.refine_messages(question, attempt, row["critique"])
 
 
 REFINEMENT_TOKENS = ("refinement_prompt_tokens", "refinement_cached_tokens", "refinement_tokens")
 GRADING_TIMEOUT_S = 5.0  # of one refinement, before it counts as wrong and is asked for again
-
-
-def separate_thinking(generation: Generation, role: RoleConfig, is_open: bool) -> tuple[str, str | None, str]:
-    """(answer, thinking, finish reason): what a reasoning model thought is no part of its answer; a thought without end is a cut answer.
-
-    `is_open` where the prompt has begun the thought, so that its start is not in the text.
-    """
-    marks = role.thinking
-    if marks is None or generation.thinking is not None:
-        return generation.text, generation.thinking, generation.finish_reason
-    text = marks.start + generation.text if is_open else generation.text
-    thinking, found, answer = text.rpartition(marks.end)
-    if found:
-        return answer.strip(), thinking.strip().removeprefix(marks.start).strip(), generation.finish_reason
-    if marks.start in text:
-        return "", text.partition(marks.start)[2].strip(), "length"
-    return text, None, generation.finish_reason
 
 
 def output_schema(input_schema: pa.Schema, turns: Sequence[Turn]) -> pa.Schema:

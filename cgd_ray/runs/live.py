@@ -46,7 +46,7 @@ class Feeder:
     def __init__(self, config: Config, run: RunDir) -> None:
         student = config.student
         self._config, self._run, self._started = config, run, time.monotonic()
-        self._chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
+        self._chat = Chat.of(student)
         self._prompts = load_prompts(config.prompts)
         self._arrivals = Arrivals(run)
         self._counts, self._reports, self._parts = Counts(), list[Mapping[str, Any]](), list[Path]()

@@ -184,7 +184,7 @@ def _pack(session: Session) -> None:
     manifest = read_manifest(run.selected)
     assert manifest is not None, "selection is the stage before"
     student, prompts = config.student, load_prompts(config.prompts)
-    chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
+    chat = Chat.of(student)
     if config.training.validation is not None:  # first, since the stage is finished when the training's rows are there
         make_examples(config.training, chat, prompts, run.selected, run.validation_examples, side="validation")
         pack(config.training.context_length, run.validation_examples, run.validation_packed)

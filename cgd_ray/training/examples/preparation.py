@@ -160,7 +160,7 @@ def prepare(config: Config) -> Preparation:
     run, student = RunDir(config.run_dir), config.student
     if read_manifest(run.selected) is None:
         raise ValueError(f"run_dir {run.root} holds no selected records; run `cgd generate` with the same config first")
-    chat = Chat.load(student.model, student.chat_template_kwargs, student.chat_template)
+    chat = Chat.of(student)
     return Preparation(config.training, chat, load_prompts(config.prompts), selected_parts(run.selected))
 
 

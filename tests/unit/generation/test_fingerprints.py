@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cgd_ray.config import Config, ProblemsConfig, RoleConfig, differing_settings
+from cgd_ray.config import Config, ProblemsConfig, RoleConfig, ThinkingConfig, differing_settings
 from cgd_ray.data.prompts import Prompts
-from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, turn_fingerprints
+from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, settled, turn_fingerprints
+from tests.builders import tiny_model, tiny_tokenizer
 
 MODELS = Path("examples/tinymath/models")
 
@@ -47,6 +48,34 @@ BASE = turn_fingerprints(make_config())
 def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
     fingerprints = turn_fingerprints(make_config(**change))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ messages[0]['content'] }}", {}),
+        ("{{ strftime_now('%d %b %Y') }}", {"day": "2024-07-26"}),
+        ("{{ messages[0]['content'].split('</think>')[-1] }}", {"marks": ["<think>", "</think>"]}),
+    ],
+)
+def test_what_was_settled_about_a_template_is_part_of_the_fingerprints(template: str, expected: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    file = model / "chat_template.jinja"
+    file.write_text(template)
+    role = RoleConfig(model=str(model))
+    assert settled(role) == expected
+    named = role.model_copy(update={"thinking": ThinkingConfig()})
+    assert settled(named) == {name: value for name, value in expected.items() if name != "marks"}  # the setting itself is there then
+    file.unlink()
+    assert settled(role, template) == expected
+
+
+def test_marks_in_the_vocabulary_alone_are_part_of_the_fingerprints(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["[THINK]", "[/THINK]"])
+    tokenizer.save_pretrained(str(model))
+    assert settled(RoleConfig(model=str(model))) == {"marks": ["[THINK]", "[/THINK]"]}
 
 
 @pytest.mark.parametrize(("old", "new"), [({}, {"max_num_seqs": 8}), ({"gpu_memory_utilization": 0.9}, {"gpu_memory_utilization": 0.8})])

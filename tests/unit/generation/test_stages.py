@@ -19,7 +19,7 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Turn
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, separate_thinking, turn_seed
+from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, turn_seed
 from tests.fakes import FakeEngine, FakeEngines, fake_digest
 
 MODEL = "examples/tinymath/models/student"
@@ -244,42 +244,37 @@ def test_a_repetition_that_is_refused_leaves_the_refinement_before_it() -> None:
     assert (row["error"], row["num_refinements"], counts["refinements"], counts["failed"]) == (None, 2, 1, 0)
 
 
-@pytest.mark.parametrize(
-    ("text", "is_open", "answer", "thinking", "finish_reason"),
-    [
-        ("<think>hm</think> 4", False, "4", "hm", "stop"),
-        ("hm</think> 4", True, "4", "hm", "stop"),
-        ("hm</think> 4", False, "4", "hm", "stop"),  # an endpoint's template may have written the start
-        ("<think>hm, and then", False, "", "hm, and then", "length"),
-        ("hm, and then", True, "", "hm, and then", "length"),
-        ("4", False, "4", None, "stop"),
-        ("<think>a</think>b</think> 4", False, "4", "a</think>b", "stop"),
-    ],
-)
-def test_thinking_is_kept_apart_and_a_thought_without_end_is_a_cut_answer(
-    text: str, is_open: bool, answer: str, thinking: str | None, finish_reason: str
-) -> None:
-    generation = Generation(text=text, num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
-    role = RoleConfig(model=MODEL, thinking=ThinkingConfig())
-    assert separate_thinking(generation, role, is_open) == (answer, thinking, finish_reason)
-    assert separate_thinking(generation, RoleConfig(model=MODEL), is_open=False) == (text, None, "stop")
-
-
-def test_what_an_endpoint_has_kept_apart_as_thinking_stays_apart() -> None:
-    generation = Generation(text="4", thinking="hm", num_tokens=1, prompt_tokens=1, cached_tokens=0, finish_reason="stop")
-    for role in (RoleConfig(model=MODEL), RoleConfig(model=MODEL, thinking=ThinkingConfig())):
-        assert separate_thinking(generation, role, is_open=False) == ("4", "hm", "stop")
-
-
 def test_a_thought_that_the_template_has_begun_and_nothing_ends_is_no_answer() -> None:
-    stage, chat = AttemptStage(make_spec(thinking=ThinkingConfig())), Chat.load(MODEL)
+    stage, tokenizer = AttemptStage(make_spec()), Chat.load(MODEL).tokenizer
     (answer,) = run(stage, make_work(1))["attempt"].to_pylist()
-    chat.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
     assert isinstance(stage.engine, FakeEngine)
-    stage.engine.chat = chat
+    stage.engine.chat = Chat(tokenizer, thinking=ThinkingConfig())
     row = run(stage, make_work(1)).to_pylist()[0]
     assert (row["attempt"], row["attempt_finish_reason"]) == ("", "length")
     assert row["attempt_thinking"].split()[0] == answer.split()[0]
+
+
+def test_critique_and_refinement_are_shown_one_and_the_same_beginning_of_a_long_attempt() -> None:
+    """However long the critique turned out, so that it never speaks of what the refinement does not see."""
+    asked: list[Sequence[Message]] = []
+
+    class Listening(FakeEngine):
+        async def generate(self, messages: Sequence[Message], *args: Any, **kwargs: Any) -> Generation:
+            asked.append(messages)
+            generation = await super().generate(messages, *args, **kwargs)
+            return replace(generation, text="Wrong. " * 60 + generation.text)
+
+    spec = make_spec(context_length=1024)
+    attempts = run(AttemptStage(make_spec()), make_work(1)).to_pylist()
+    work = pa.Table.from_pylist([{**attempts[0], "attempt": "it is 2 " * 400}], schema=RECORD_SCHEMA)
+    stage = CritiqueRefineStage(spec)
+    stage.engine = Listening(FakeEngines(tokenizer_of=MODEL), spec.role)
+    row = run(stage, work).to_pylist()[0]
+    assert row["error"] is None
+    critique, refinement = asked
+    assert list(refinement[: len(critique)]) == list(critique)
+    assert 0 < critique[-1].content.count("it is 2") < 400
 
 
 def test_a_failed_row_that_comes_with_deaths_is_not_let_in_again(tmp_path: Path) -> None:
