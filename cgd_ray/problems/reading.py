@@ -1,7 +1,7 @@
 """The rows of a source, one after another: files, directories of files, saved data sets, the hub.
 
 Which file of a directory is of which split is found out by the datasets library, by the hub's rules. JSON and Parquet files are then read
-here, since that library makes dates of texts that all look like one, and copies everything into its cache first. It reads all other formats.
+here, since that library makes dates of texts that all look like one, and copies all of it into a cache first. It reads all other formats.
 How to use: `for row in read_rows(source): ...`; a row is read when it is asked for, so a limit spares the rest.
 """
 
