@@ -7,7 +7,7 @@ How to use: `text(0.000015)` is "0.000015"; `answer_text(["1", "2"], several="se
 
 import math
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, time
 from decimal import Decimal
 from reprlib import Repr
 from typing import Any, Literal
@@ -24,6 +24,8 @@ def text(value: Any) -> str | None:
     """A text as it stands; a number, positionally; null where there is nothing. Raises ValueError, a few words, for anything else."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, datetime) and value.time() == time.min:
+        value = value.date()  # the datasets library reads a column of JSON texts like "2026-11-30" so
     if isinstance(value, bool | int | date):
         return str(value)
     if isinstance(value, float | Decimal):

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from cgd_ray.config import DecontaminationConfig
-from cgd_ray.problems.reading import Row
+from cgd_ray.problems.rows import Row
 from cgd_ray.problems.sources import Problem, read_problems
 
 COMMON_QUESTIONS = 3

@@ -15,7 +15,8 @@ import pyarrow as pa
 from cgd_ray.config import SourceConfig
 from cgd_ray.data.records import PROBLEM_SCHEMA, short_hash
 from cgd_ray.problems.cells import answer_text, shown, text
-from cgd_ray.problems.reading import Row, read_rows
+from cgd_ray.problems.reading import read_rows
+from cgd_ray.problems.rows import Row
 
 Problem = dict[str, str | None]
 """A row of PROBLEM_SCHEMA."""

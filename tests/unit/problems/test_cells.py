@@ -1,7 +1,7 @@
 r"""What a column holds becomes the text that people write, or null where nothing is there; what is neither is refused."""
 
 import math
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +36,8 @@ from cgd_ray.problems.cells import answer_text, text
         (Decimal("1E-9"), "0.000000001"),
         (Decimal("12345678901234567890123456789012345.67"), "12345678901234567890123456789012345.67"),
         (date(2026, 11, 30), "2026-11-30"),
+        (datetime(2026, 11, 30), "2026-11-30"),
+        (datetime(2026, 11, 30, 12, 5), "2026-11-30 12:05:00"),
         ("1.50", "1.50"),
         (" None of these ", " None of these "),
     ],
