@@ -11,7 +11,7 @@ from typing import Any
 
 from latex2sympy2_extended.math_normalization import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Expr, Float, I, Rational
+from sympy import Basic, Eq, Expr, Float, I, PolynomialError, Rational, cancel
 from sympy.core.evalf import PrecisionExhausted
 
 from cgd_ray.selection.equivalence.forms import Form, Number
@@ -30,7 +30,7 @@ _LATEX = [
 
 def equal_by_algebra(answer: Form, reference: Form) -> bool:
     """Are the two equal as mathematics? False too where one of them is none."""
-    found, wanted = _parsed(answer.source), _parsed(reference.source)
+    found, wanted = (_rational(form.value) if isinstance(form, Number) else _parsed(form.source) for form in (answer, reference))
     if found is None or wanted is None:
         return False
     first, second = _number(answer, found), _number(reference, wanted)
@@ -38,6 +38,8 @@ def equal_by_algebra(answer: Form, reference: Form) -> bool:
         return _same_number(first, second)
     if _differ_at_a_point(found, wanted):
         return False
+    if _are_multiples(found, wanted):
+        return True
     # Our own limit kills the process, so math-verify's alarm-based one is off.
     return bool(verify(wanted, found, float_rounding=DIGITS, numeric_precision=DIGITS, allow_set_relation_comp=True, timeout_seconds=None))
 
@@ -52,6 +54,10 @@ def _parsed(latex: str) -> Any:
     return parsed.xreplace({**exact, **{symbol: I for symbol in parsed.free_symbols if str(symbol) == "i"}})
 
 
+def _rational(value: Fraction) -> Rational:
+    return Rational(value.numerator, value.denominator)
+
+
 def _differ_at_a_point(found: Any, wanted: Any) -> bool:
     """Have the two surely other values where the variables have some? Simplifying, which takes long, can then be left out."""
     if not (isinstance(found, Expr) and isinstance(wanted, Expr)):
@@ -63,6 +69,17 @@ def _differ_at_a_point(found: Any, wanted: Any) -> bool:
     except (TypeError, ValueError, ArithmeticError):
         return False  # no number there: a limit, an unknown function
     return all(map(cmath.isfinite, values)) and abs(values[0] - values[1]) > 1e-6 * max(map(abs, values))
+
+
+def _are_multiples(found: Any, wanted: Any) -> bool:
+    """Are these two equations one, times a number? Solving them, which takes long, can then be left out."""
+    if not (isinstance(found, Eq) and isinstance(wanted, Eq)):
+        return False
+    try:
+        ratio = cancel((found.lhs - found.rhs).doit() / (wanted.lhs - wanted.rhs).doit())
+    except (TypeError, PolynomialError, NotImplementedError):
+        return False
+    return bool(ratio.is_number and ratio.is_finite and ratio.is_nonzero)
 
 
 def _number(form: Form, parsed: Any) -> Number | None:

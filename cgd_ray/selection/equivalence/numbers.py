@@ -19,9 +19,9 @@ def same_number(first: Number, second: Number) -> bool:
         return True
     if first.places is None and second.places is None:
         return False
-    if first.value.denominator > 1 or second.value.denominator > 1:
-        if abs(first.value - second.value) <= NOISE * max(abs(first.value), abs(second.value)):
-            return True
+    whole = first.value.denominator == second.value.denominator == 1
+    if not whole and abs(first.value - second.value) <= NOISE * max(abs(first.value), abs(second.value)):
+        return True
     shorter, longer = sorted((first, second), key=_places)
     return _places(shorter) < math.inf and _is_rounded(shorter, longer.value)
 

@@ -1,48 +1,19 @@
-r"""Reads plain numbers and the units, money and counted things beside them: `2 1/2`, `3e8`, `\$1,000`, `12 \text{ cm}^2`, `5个`, `3 million`.
+r"""Reads plain numbers with the units, money and counted things beside them: `2 1/2`, `3e8`, `\$100`, `12\text{ cm}^2`, `5个`, `3 million`.
 
 How to use: `read_number(respelled)`, `read_unit(rest)`; both None where the text is something else.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
+from cgd_ray.selection.equivalence import vocabulary
 from cgd_ray.selection.equivalence.forms import NO_UNIT, Number, Unit
 from cgd_ray.selection.equivalence.spelling import without_text_commands
 
 MAX_EXPONENT, MAX_DIGITS = 2_000, 2_000  # beyond these a number is left to the algebra, whose memory and time are limited
 MAX_UNIT_WORDS = 6
-
-# Measures in all their spellings, the one that stands for the others first. Letters that are cased count as written, words in any case.
-MEASURES = """
-m meter metre | cm centimeter centimetre | mm millimeter millimetre | km kilometer kilometre | dm decimeter decimetre | in inch inches
-ft foot feet | yd yard | mi mile | nm nanometer | μm micrometer micron
-g gram gm | kg kilogram kilo | mg milligram | t ton tonne | lb lbs pound | oz ounce
-s sec second | min minute | h hr hour | day | week wk | month | year yr | ms millisecond
-L l liter litre | mL ml milliliter millilitre | gal gallon | qt quart | pt pint | ha hectare | acre | cc
-N newton | J joule | kJ kilojoule | W watt | kW kilowatt | MW megawatt | V volt | A ampere amp | Ω ohm | Hz hertz | Pa pascal | kPa | K kelvin
-C °C celsius centigrade | F °F fahrenheit | ° degree deg | rad radian | mol mole | M molar | eV | B byte | kB kilobyte | MB megabyte | GB gigabyte
-$ dollar USD buck | € euro EUR | £ GBP sterling | ¥ yen yuan JPY CNY RMB | ₹ rupee INR Rs | cent | ₩ won | ₽ ruble rouble | ₫ | ฿ | ₪ | ₺
-米 | 厘米 | 毫米 | 千米 公里 | 分米 | 克 | 千克 公斤 | 吨 | 升 | 毫升 | 秒 | 分钟 分 | 小时 时 | 天 日 | 周 星期 | 月 个月 | 年 | 度
-""".replace("\n", "|")
-SAME_MEASURES = {"米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "克": "g", "千克": "kg", "吨": "t", "升": "L", "毫升": "mL", "秒": "s",
-                 "分钟": "min", "小时": "h", "天": "day", "周": "week", "月": "month", "年": "year", "度": "°", "元": "¥", "圆": "¥"}  # fmt: skip
-SHORT_FOR = {"mph": ("mi", "/h"), "kph": ("km", "/h"), "kmh": ("km", "/h"), "kmph": ("km", "/h"), "rpm": ("revolution", "/min")}
-CHINESE_COUNTERS = "个 只 人 名 位 本 支 张 条 块 辆 棵 颗 套 件 种 次 倍 页 头 匹 朵 袋 盒 箱 瓶 杯 双 对 座 根 枚 台 间 组 岁 岁数 元 圆 角 步 层".split()
-MULTIPLIERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "百": 2, "千": 3, "万": 4, "亿": 8}
-
-# Words that say more than what was counted: beside these a number is not the whole answer.
-NOT_COUNTED = frozenset(
-    "and or not no nor to plus minus over remainder mod half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths "
-    "seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths is are was if for where when with "
-    "any all real only except either neither between under above below least most than dozen score pair base choose factorial "
-    "sin cos tan cot sec csc log exp sqrt pi infinity".split()
-)
-_CONNECTING = frozenset(("of", "the", "a", "an", "in", "total", "each", "unit", "units", "point", "points", "integer", "integers"))
-_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-_RAISED = {"squared": "2", "cubed": "3"}
-_MEASURE = {name: line.split()[0] for line in MEASURES.split("|") if line.split() for name in line.split()}
-_MEASURE |= {name: same for name, stands in _MEASURE.items() if (same := SAME_MEASURES.get(stands))} | SAME_MEASURES
 
 _MONEY = r"(?:[$€£¥₹₩₽₫฿₪₺]|(?:USD|EUR|GBP|CNY|RMB|INR|Rs\.?)(?![a-zA-Z]))"
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
@@ -67,22 +38,20 @@ def read_number(text: str) -> Number | None:
     """The number that the text is, with its unit; None when it is anything else."""
     before = _BEFORE.match(text)
     assert before is not None  # it matches the empty text
-    if (sign := before["sign"] or before["second"]) and before["sign"] and before["second"]:
+    if before["sign"] and before["second"]:
         return None
     for kind, pattern in _CORES:
-        if (found := pattern.match(text, before.end())) is None or (value := _value(kind, found)) is None:
+        found = pattern.match(text, before.end())
+        value = _value(kind, found) if found else None
+        if found is None or value is None or _NO_REST.match(rest := text[found.end() :]) or (after := read_unit(rest)) is None:
             continue
-        rest = text[found.end() :]
-        if _NO_REST.match(rest) or (after := read_unit(rest)) is None:
-            continue
-        unit, exponent = after
-        number, places = value
-        measures = {_MEASURE.get(money.rstrip("."), money)} if (money := without_text_commands(before["money"] or "").strip()) else set()
+        (number, places), (unit, exponent) = value, after
+        money = without_text_commands(before["money"] or "").strip().rstrip(".")
         return Number(
             source=text,
-            value=(-number if sign == "-" else number) * 10**exponent,
+            value=(-number if "-" in (before["sign"], before["second"]) else number) * 10**exponent,
             places=None if places is None else places - exponent,
-            unit=Unit(measures=unit.measures | measures, words=unit.words, percent=unit.percent),
+            unit=replace(unit, measures=unit.measures | {vocabulary.MEASURES[money]}) if money else unit,
         )
     return None
 
@@ -104,8 +73,8 @@ def read_unit(rest: str, counted: bool = True) -> tuple[Unit, int] | None:
     if not words or len(words) > MAX_UNIT_WORDS or "" in words:
         return None
     exponent = 0
-    while words and words[0].lower() in MULTIPLIERS:
-        exponent += MULTIPLIERS[words.pop(0).lower()]
+    while words and words[0].lower() in vocabulary.MULTIPLIERS:
+        exponent += vocabulary.MULTIPLIERS[words.pop(0).lower()]
     unit = _unit(words, apart, counted)
     return None if unit is None else (unit, exponent)
 
@@ -115,27 +84,30 @@ def _value(kind: str, found: re.Match[str]) -> tuple[Fraction, int | None] | Non
         return None
     groups = [group for group in found.groups() if group is not None]
     if kind == "mixed":
-        whole, above, below = map(int, groups)
-        return (whole + Fraction(above, below), None) if above < below else None
+        whole, above, below = map(Fraction, groups)
+        return (whole + above / below, None) if above < below else None
     if kind == "fraction":
-        above, below = map(Fraction, groups)
-        return (above / below, None) if below else None
+        numerator, denominator = map(Fraction, groups)
+        return (numerator / denominator, None) if denominator else None
     if kind == "repeating":
-        whole, still, again = found[1] or "0", found[2], found[3]
-        return Fraction(int(whole + still + again) - int(whole + still), 10 ** len(still) * (10 ** len(again) - 1)), None
+        whole_digits, still, again = found[1] or "0", found[2], found[3]
+        difference = int(whole_digits + still + again) - int(whole_digits + still)
+        return Fraction(difference, 10 ** len(still) * (10 ** len(again) - 1)), None
     named = found.groupdict()
     factor = named["factor"] or "1"
     exponent = int((named.get("braced") or named.get("bare") or named.get("exponent") or "0").replace(" ", ""))
     if abs(exponent) > MAX_EXPONENT:
         return None
     places = len(factor.partition(".")[2])
-    exact = kind == "power" and "." not in factor or kind == "decimal" and places == 0
+    exact = (kind == "power" and "." not in factor) or (kind == "decimal" and places == 0)
     return Fraction(factor) * Fraction(10) ** exponent, None if exact else places - exponent
 
 
 def _words(text: str) -> Iterator[str]:
     """The words of a unit: letters with their power; "/" for per; an empty word for what is no part of any unit."""
-    token = re.compile(r"\s*(?:(?P<per>/|per(?![a-z]))|(?P<han>[\u4e00-\u9fff]+)|(?P<word>[a-zA-ZμΩ°$€£¥₹₩₽₫฿₪₺]+)\.?|(?P<dot>\\cdot|-))\s*")
+    token = re.compile(
+        r"\s*(?:(?P<per>/|per(?![a-z]))|(?P<han>[\u4e00-\u9fff]+)|(?P<word>[a-zA-ZμΩ°$€£¥₹₩₽₫฿₪₺]+)\.?|(?P<dot>\\cdot|-))\s*"
+    )
     power = re.compile(r"\s*\^\s*\{?\s*(-?\d+)\s*\}?|(?<=[mt])([23])(?![\d])")
     position = 0
     while position < len(text):
@@ -154,7 +126,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _han_words(text: str) -> Iterator[str]:
-    while text and text[0] in MULTIPLIERS and text not in _MEASURE:
+    while text and text[0] in vocabulary.MULTIPLIERS and text not in vocabulary.MEASURES:
         yield text[0]
         text = text[1:]
     for prefix, raised in (("平方", "^2"), ("立方", "^3")):
@@ -162,7 +134,7 @@ def _han_words(text: str) -> Iterator[str]:
             yield text.removeprefix(prefix) + raised
             return
     if text:
-        yield text if text in _MEASURE or text[0] in CHINESE_COUNTERS else ""
+        yield text if text in vocabulary.MEASURES or text[0] in vocabulary.CHINESE_COUNTERS else ""
 
 
 def _unit(words: list[str], apart: bool, counted: bool) -> Unit | None:
@@ -173,18 +145,18 @@ def _unit(words: list[str], apart: bool, counted: bool) -> Unit | None:
         name, _, raised = word.partition("^")
         if name == "/":
             per = "/"
-        elif name.lower() in _POWERS:
-            power = _POWERS[name.lower()]
-        elif name.lower() in _RAISED and measures:
+        elif name.lower() in vocabulary.POWERS:
+            power = vocabulary.POWERS[name.lower()]
+        elif name.lower() in vocabulary.RAISED and measures:
             last = next(iter(measures))
-            measures = {f"{last}^{_RAISED[name.lower()]}"}
-        elif name.lower() in SHORT_FOR:
-            measures.update(SHORT_FOR[name.lower()])
+            measures = {f"{last}^{vocabulary.RAISED[name.lower()]}"}
+        elif name.lower() in vocabulary.COMPOUNDS:
+            measures.update(vocabulary.COMPOUNDS[name.lower()])
         elif (measure := _measure(name, apart)) is not None and not (name.lower() == "in" and place + 1 < len(words)):
             raised = raised or power
             measures.add(per + measure + (f"^{raised}" if raised not in ("", "1") else ""))
             per = power = ""
-        elif name.lower() in _CONNECTING:
+        elif name.lower() in vocabulary.CONNECTING:
             power = ""
         elif counted and _is_counted(name, apart):
             names.add(per + _singular(name.lower()))
@@ -192,27 +164,34 @@ def _unit(words: list[str], apart: bool, counted: bool) -> Unit | None:
             return None
     if measures & {"C", "F"}:
         measures -= {"°"}
-    return Unit(measures=frozenset(measures), words=frozenset(names) - {"个", "th"})
+    return Unit(measures=frozenset(measures), words=frozenset(names) - {"个"} - vocabulary.ORDINALS)
 
 
 def _measure(name: str, apart: bool) -> str | None:
     if len(name) == 1 and name.isascii() and name.isalpha() and not apart:
         return None  # 5m is a product, 5 m is a length
-    if name in _MEASURE:
-        return _MEASURE[name]
+    if name in vocabulary.MEASURES:
+        return vocabulary.MEASURES[name]
     if len(name) < 3:
         return None
     lower = name.lower()
-    return next((_MEASURE[form] for form in (lower, lower.removesuffix("s"), lower.removesuffix("es"), name.removesuffix("s")) if form in _MEASURE), None)
+    return next(
+        (
+            vocabulary.MEASURES[form]
+            for form in (lower, lower.removesuffix("s"), lower.removesuffix("es"), name.removesuffix("s"))
+            if form in vocabulary.MEASURES
+        ),
+        None,
+    )
 
 
 def _is_counted(name: str, apart: bool) -> bool:
     lower = name.lower()
     if not name.isascii():
-        return name[0] in CHINESE_COUNTERS
-    if lower in ("st", "nd", "rd", "th"):
+        return name[0] in vocabulary.CHINESE_COUNTERS
+    if lower in vocabulary.ORDINALS:
         return True
-    return lower not in NOT_COUNTED and re.search("[aeiouy]", lower) is not None and len(name) >= (3 if apart else 4)
+    return lower not in vocabulary.NOT_COUNTED and re.search("[aeiouy]", lower) is not None and len(name) >= (3 if apart else 4)
 
 
 def _singular(word: str) -> str:

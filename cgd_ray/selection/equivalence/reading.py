@@ -11,23 +11,18 @@ from fractions import Fraction
 from typing import Literal
 
 from cgd_ray.selection.equivalence import forms
+from cgd_ray.selection.equivalence.inequalities import RELATION, one_variable_and_its_set, with_the_smaller_first
 from cgd_ray.selection.equivalence.quantities import read_number, read_unit
 from cgd_ray.selection.equivalence.spelling import is_one_group, respell, split_outside, without_text_commands
+from cgd_ray.selection.equivalence.vocabulary import BASES, FUNCTIONS, MONTHS
 
 MAX_LENGTH = 2_000  # characters; a longer answer is compared as it stands
 
-_MONTHS = "january february march april may june july august september october november december".split()
-_BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)} | {"sixteen": 16}
 _SEPARATOR = re.compile(r"[,;]|\\text\s*\{[\s,;]*(?:and|or|和|或|与)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|[和或与]")
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)|\\approx(?![a-zA-Z])")
-_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|in|subset|subseteq|equiv|mid|cong|sim|parallel|perp)(?![a-zA-Z])")
-_SIGN = r"<|\\(?:le|ne)(?![a-zA-Z])"
-_OR = re.compile(r",?\s*(?:\\text\s*\{\s*or\s*\}|(?<![a-zA-Z\\])or(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z]))")
-_HAS_VARIABLE = re.compile(r"(?<![a-zA-Z\\])(?!e(?![a-zA-Z]))[a-zA-Z]")
 _SET_OPERATION = re.compile(r"\\(?:cup|cap|setminus|backslash|mathbb|emptyset)(?![a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<![\d.,])(?<!\d\s)(\d{1,3})((?:,\d{3})+|(?: \d{3})+)(?![\d]|[,\s]\d)")
 _ENVIRONMENT = re.compile(r"\\begin\{([a-zA-Z]+)\*?\}(?:\{[lcr|]+\})?(.*)\\end\{\1\*?\}")
-_FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp lim max min gcd lcm det mod deg dim ker sqrt frac".split())
 _UNIT_BEHIND = re.compile(
     r"(?<=[\w})\]])\s*((?:\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?[\s/]*|\\cdot)+|%|°|\s[a-zA-Z]{2,}(?:\^\{?\d\}?)?(?:/[a-zA-Z]+)?)$"
 )
@@ -54,13 +49,14 @@ def _date(text: str) -> forms.Form | None:
     day, year = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?", r"(?:,?\s*(?P<year>\d{4}))?"
     for pattern in (rf"(?P<month>[a-zA-Z]{{3,9}})\.? {day}{year}", rf"{day}(?: of)? (?P<month>[a-zA-Z]{{3,9}})\.?{year}"):
         if found := re.fullmatch(pattern, bare):
-            months = [number for number, name in enumerate(_MONTHS, 1) if name.startswith(found["month"].lower())]
+            months = [number for number, name in enumerate(MONTHS, 1) if name.startswith(found["month"].lower())]
             if len(months) == 1:
                 return forms.Date(source=text, year=int(found["year"]) if found["year"] else None, month=months[0], day=int(found["day"]))
     if found := re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})|(\d{4})年(\d{1,2})月(\d{1,2})[日号]", bare):
-        year, month, day = (int(part) for part in found.groups() if part)
-        return forms.Date(source=text, year=year, month=month, day=int(day))
-    if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{2,4}|\d+(?:\s*-\s*\d+){2,}", bare):  # day and month in an order that we cannot know; a row of scores
+        written = [int(part) for part in found.groups() if part]
+        return forms.Date(source=text, year=written[0], month=written[1], day=written[2])
+    # Day and month in an order that we cannot know, or a row of scores: compared digit by digit.
+    if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{2,4}|\d+(?:\s*-\s*\d+){2,}", bare):
         return forms.Text(source=text, words=re.sub(r"(?<!\d)0+(?=\d)|\s", "", bare))
     return None
 
@@ -80,11 +76,13 @@ def _clock(text: str) -> forms.Form | None:
 
 def _based(text: str) -> forms.Form | None:
     bare = without_text_commands(text).strip()
-    found = re.fullmatch(r"\(?([0-9A-F]*\d[0-9A-F]*)\)?\s*(?:_\s*\{?\s*\(?(\d+|[a-z]+)\)?\s*\}?|\(?\s*(?:in )?base\s+(\d+|[a-z]+)\s*\)?)", bare)
+    found = re.fullmatch(
+        r"\(?([0-9A-F]*\d[0-9A-F]*)\)?\s*(?:_\s*\{?\s*\(?(\d+|[a-z]+)\)?\s*\}?|\(?\s*(?:in )?base\s+(\d+|[a-z]+)\s*\)?)", bare
+    )
     name = (found[2] or found[3]) if found else None
-    if found is None or name is None or not (name.isdecimal() or name in _BASES):
+    if found is None or name is None or not (name.isdecimal() or name in BASES):
         return None
-    return forms.Based(source=text, digits=found[1].lstrip("0") or "0", base=_BASES.get(name) or int(name))
+    return forms.Based(source=text, digits=found[1].lstrip("0") or "0", base=BASES.get(name) or int(name))
 
 
 def _choice(text: str) -> forms.Form | None:
@@ -101,19 +99,19 @@ def _environment(text: str) -> forms.Form | None:
     if (found := _ENVIRONMENT.fullmatch(inner)) is None:
         return None
     rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", found[2]) if row.strip()]
-    is_array = found[1] == "array"
-    if found[1] in ("aligned", "align", "gathered", "split", "alignedat") or (found[1] == "cases" and "&" not in found[2]) or (is_array and "=" in inner):
+    is_system = (found[1] == "cases" and "&" not in found[2]) or (found[1] == "array" and "=" in inner)
+    if is_system or found[1] in ("aligned", "align", "gathered", "split", "alignedat"):
         return _group(text, "", "", [row.replace("&", "") for row in rows])
-    if found[1] in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix") or is_array:
+    if found[1] in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"):
         return forms.Matrix(source=text, rows=tuple(tuple(_read(cell.strip()) for cell in row.split("&")) for row in rows))
     return None
 
 
 def _list(text: str) -> forms.Form | None:
-    joined = _THOUSANDS.sub(lambda number: re.sub("[, ]", "", number[0]), text) if _RELATION.search(text) is None else text
+    joined = _THOUSANDS.sub(lambda number: re.sub("[, ]", "", number[0]), text) if RELATION.search(text) is None else text
     items = [item for item in split_outside(joined, _SEPARATOR) if item]
     if len(items) > 1:
-        return None if _RELATION.search(text) and "=" not in text else _group(text, "", "", items)
+        return None if RELATION.search(text) and "=" not in text else _group(text, "", "", items)
     return _read(joined) if joined != text and not text.startswith(("(", "[", "\\{", "{")) else None
 
 
@@ -125,7 +123,7 @@ def _bracketed(text: str) -> forms.Form | None:
                 spaced = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), inside) if ", " in inside else inside
                 items = [item for item in split_outside(spaced, _SEPARATOR) if item]
                 is_set = opening.endswith("{")
-                if is_set and (re.search(r"[|:]", inside) or _RELATION.search(inside)):
+                if is_set and (re.search(r"[|:]", inside) or RELATION.search(inside)):
                     return None
                 if len(items) > 1 or (is_set and items):
                     return _group(text, opening[-1], closing[-1], items)
@@ -144,7 +142,7 @@ def _plus_or_minus(text: str) -> forms.Form | None:
 
 def _equation(text: str) -> forms.Form | None:
     sides = split_outside(text, _EQUALS)
-    if len(sides) < 2 or not all(sides) or _RELATION.search(text):
+    if len(sides) < 2 or not all(sides) or RELATION.search(text):
         return None
     if is_name(sides[0]):
         exact = sides[1] if "\\approx" in text and len(sides) > 2 else sides[-1]
@@ -155,37 +153,9 @@ def _equation(text: str) -> forms.Form | None:
 
 
 def _one_variable(text: str) -> forms.Form | None:
-    r"""What one variable may be: x \in [2, 3], x < 3 or x > 5, {x : x > 3}; named as x = 5 is, so that the set alone is equal to it."""
-    if found := re.fullmatch(r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\})?\s*(?:\||:|\\(?:mid|vert)(?![a-zA-Z]))(.+)\\\}", text):
-        inner = _one_variable(found[2].strip())
-        return inner if isinstance(inner, forms.Named) and inner.name == found[1] else None
-    if found := re.fullmatch(r"([a-zA-Z])\s*\\in(?![a-zA-Z])\s*(.+)", text):
-        return forms.Named(source=text, name=found[1], value=_read(found[2]))
-    parts = [_interval(part) for part in split_outside(text, _OR)] if _RELATION.search(text) else []
-    if not parts or len({part[0] for part in parts if part is not None}) != 1 or None in parts:
+    if (found := one_variable_and_its_set(text)) is None:
         return None
-    return forms.Named(source=text, name=parts[0][0], value=_read(" \\cup ".join(part[1] for part in parts)))
-
-
-def _interval(inequality: str) -> tuple[str, str] | None:
-    """The variable of an inequality with plain ends, and the interval that it means."""
-    text = _with_the_smaller_first(inequality)
-    signs = [sign.strip() for sign in re.findall(_SIGN, text)]
-    sides = split_outside(text, re.compile(_SIGN))
-    if len(sides) != len(signs) + 1 or len(sides) not in (2, 3) or len(_RELATION.findall(text)) != len(signs):
-        return None
-    variables = [place for place, side in enumerate(sides) if re.fullmatch("[a-zA-Z]", side)]
-    if len(variables) != 1 or any(_HAS_VARIABLE.search(side) for place, side in enumerate(sides) if place != variables[0]):
-        return None
-    (place,) = variables
-    if signs == ["\\ne"]:
-        end = sides[1 - place]
-        return sides[place], rf"(-\infty,{end})\cup({end},\infty)"
-    if "\\ne" in signs or (len(sides) == 3 and place != 1):
-        return None
-    low = ("(" if signs[place - 1] == "<" else "[") + sides[place - 1] if place else r"(-\infty"
-    high = sides[place + 1] + (")" if signs[place] == "<" else "]") if place + 1 < len(sides) else r"\infty)"
-    return sides[place], f"{low},{high}"
+    return forms.Named(source=text, name=found[0], value=_read(found[1]))
 
 
 def is_name(text: str) -> bool:
@@ -193,7 +163,7 @@ def is_name(text: str) -> bool:
     bare = re.sub(r"\^\s*\{?\s*-\s*1\s*\}?|_\s*(?:\{[^{}]*\}|\w)", "", without_text_commands(text)).strip()
     while (opened := re.sub(r"\([^()]*\)", "", bare)) != bare and opened:
         bare = opened
-    return re.fullmatch(r"\(?(?:\\?[a-zA-Z\u4e00-\u9fff]+'?|[\s|{},()'])+", bare) is not None and re.search(r"[a-zA-Z\u4e00-\u9fff]", bare) is not None
+    return re.fullmatch(r"[a-zA-Z\u4e00-\u9fff\\\s|{},()']+", bare) is not None and re.search(r"[a-zA-Z\u4e00-\u9fff]", bare) is not None
 
 
 def _range(text: str) -> forms.Form | None:
@@ -203,7 +173,7 @@ def _range(text: str) -> forms.Form | None:
     if found is None or (low := read_number(found[1].replace(",", ""))) is None or (high := read_number(found[2].replace(",", ""))) is None:
         return None
     written = re.sub(r"[\d.,]", "", found[2]).strip()
-    is_difference = written and high.unit == forms.NO_UNIT or "/" in found[2]
+    is_difference = (written and high.unit == forms.NO_UNIT) or "/" in found[2]
     return None if is_difference else forms.Range(source=text, low=low, high=high)
 
 
@@ -218,20 +188,26 @@ def _ratio(text: str) -> forms.Form | None:
 def _text(text: str) -> forms.Form | None:
     bare = without_text_commands(text).strip()
     bare = re.sub(r"^\((\w+)\)$", r"\1", bare) if re.search("[a-zA-Z]", bare) else bare
-    words = [word for word in _WORD.findall(bare) if word not in _FUNCTIONS]
+    words = [word for word in _WORD.findall(bare) if word not in FUNCTIONS]
     letters_only = re.fullmatch(r"[a-zA-Z\s.'\"&?!/-]*[a-zA-Z][a-zA-Z\s.'\"&?!/-]*", bare) and "/" not in re.sub(r"\w{2,}/\w{2,}", "", bare)
     is_formula = re.fullmatch(r"(?:[A-Z][a-z]?(?:_\{?\d+\}?)?)+(?:\^\{?\d?[+-]\}?)?", bare)
     written_as_text = any(_is_word(word) for group in re.findall(r"\\text\s*\{([^{}]*)\}", text) for word in _WORD.findall(group))
     sentence = any(_is_word(word) and len(word) > 2 for word in words) and not re.search(r"[+*^=<>\\]", bare)
     is_math = bool(words) is False and len(bare.replace(" ", "")) > 1 and re.search(r"[-/!'?]", bare) is not None
-    if (letters_only and not is_math) or is_formula or written_as_text or sentence or re.search(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", bare):
+    if (
+        (letters_only and not is_math)
+        or is_formula
+        or written_as_text
+        or sentence
+        or re.search(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", bare)
+    ):
         shortened = re.sub(r"[\s\"{}]|[.!]+$", "", bare)
         return forms.Text(source=text, words=shortened if len(shortened) == 1 else shortened.casefold())
     return None
 
 
 def _is_word(word: str) -> bool:
-    return word.lower() not in _FUNCTIONS and re.search("[aeiouyAEIOUY]", word) is not None
+    return word.lower() not in FUNCTIONS and re.search("[aeiouyAEIOUY]", word) is not None
 
 
 def _expression_with_unit(text: str) -> forms.Form | None:
@@ -244,21 +220,10 @@ def _expression_with_unit(text: str) -> forms.Form | None:
 
 def _expression(text: str) -> forms.Expression:
     source = without_text_commands(re.sub(r"^\+\s*|^\$\s*", "", text)).strip()
-    source = _with_the_smaller_first(source)
+    source = with_the_smaller_first(source)
     kinds: tuple[tuple[re.Pattern[str], Literal["inequality", "set", "equation"]], ...]
-    kinds = ((_RELATION, "inequality"), (_SET_OPERATION, "set"), (_EQUALS, "equation"))
+    kinds = ((RELATION, "inequality"), (_SET_OPERATION, "set"), (_EQUALS, "equation"))
     return forms.Expression(source=source, kind=next((kind for sign, kind in kinds if sign.search(source)), "value"))
-
-
-def _with_the_smaller_first(text: str) -> str:
-    signs = re.findall(r"[<>]|\\[lg]e(?![a-zA-Z])", text)
-    if not signs or any(sign in ("<", "\\le") for sign in signs) or len(_RELATION.findall(text)) != len(signs):
-        return text
-    sides = split_outside(text, re.compile(r">|\\ge(?![a-zA-Z])"))
-    if len(sides) != len(signs) + 1:
-        return text
-    turned = ["<" if sign == ">" else "\\le " for sign in reversed(signs)] + [""]
-    return "".join(side + sign for side, sign in zip(reversed(sides), turned, strict=True))
 
 
 def _group(text: str, opening: str, closing: str, items: Sequence[str]) -> forms.Group:

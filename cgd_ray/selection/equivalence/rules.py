@@ -187,7 +187,9 @@ def _ratio_and_number(ratio: forms.Ratio, number: forms.Number, algebra: Algebra
 
 def _proportional(first: Sequence[Any], second: Sequence[Any]) -> bool:
     same_length = len(first) == len(second) and any(first) and any(second)
-    return same_length and all(a * second[0] == b * first[0] for a, b in zip(first, second, strict=True)) and bool(first[0]) == bool(second[0])
+    return (
+        same_length and all(a * second[0] == b * first[0] for a, b in zip(first, second, strict=True)) and bool(first[0]) == bool(second[0])
+    )
 
 
 def _dates(answer: forms.Date, reference: forms.Date, algebra: Algebra) -> bool:
