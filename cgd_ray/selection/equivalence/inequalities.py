@@ -29,7 +29,7 @@ def one_variable_and_its_set(text: str) -> tuple[str, str] | None:
     names = {name for name, _ in intervals}
     if len(names) != 1 or len(intervals) != len(alternatives):
         return None
-    return names.pop(), r" \cup ".join(interval for _, interval in intervals)
+    return names.pop(), r" \cup ".join(sorted(interval for _, interval in intervals))
 
 
 def with_the_smaller_first(text: str) -> str:
