@@ -1,7 +1,8 @@
-"""Grades answers against references with math-verify, in worker processes that can be killed.
+"""Grades answers against references: by the rules of equivalence/, and what takes algebra in worker processes that can be killed.
 
 Why processes: math-verify can hang in spite of its own timeout (issue 65 there), needs a main thread for its alarm (55) and parses
-differently in threads (22). One pair that hangs or eats memory costs its own verdict only.
+differently in threads (22). One pair that hangs or eats memory costs its own verdict only. Most pairs are plain numbers, words and
+equal expressions; they are decided here at once and start no process.
 How to use: `with Grader(timeout_s=5) as grader: grader.grade([("\\boxed{4}", "4")])`.
 """
 
@@ -16,7 +17,10 @@ from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
-WORKER_MEMORY_BYTES = 2 * 1024**3  # address space of one worker; sympy alone maps about half a GiB
+from cgd_ray.selection.equivalence import judge
+
+WORKER_MEMORY_BYTES = 512 * 1024**2  # address space of one worker; with math-verify and sympy loaded it takes 70 MiB
+SHORT_LENGTH = 300  # characters; a longer answer is read where it can be killed
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is no brace
 
@@ -47,10 +51,14 @@ class Grader:
         None where there is no text or no reference; False where nothing is boxed, or where comparing takes longer than the limit.
         """
         futures = {}
-        for index, (text, reference) in enumerate(pairs):
-            if text is not None and reference is not None and (answer := boxed_answer(text)) is not None:
-                futures[index] = self._pool.schedule(_is_right, args=(answer, reference), timeout=self._timeout_s)
         verdicts: list[bool | None] = [None if text is None or reference is None else False for text, reference in pairs]
+        for index, (text, reference) in enumerate(pairs):
+            if text is None or reference is None or (answer := boxed_answer(text)) is None:
+                continue
+            answer, reference = _innermost(answer), _innermost(reference)
+            verdicts[index] = _judged_at_once(answer, reference)
+            if verdicts[index] is None:
+                futures[index] = self._pool.schedule(_is_right, args=(answer, reference), timeout=self._timeout_s)
         for index, future in futures.items():
             try:
                 verdicts[index] = future.result()
@@ -84,21 +92,28 @@ def boxed_answer(text: str) -> str | None:
     return None
 
 
+def _judged_at_once(answer: str, reference: str) -> bool | None:
+    """What needs no algebra, for answers too short to take long; None for the others."""
+    return judge(answer, reference).right if max(len(answer), len(reference)) <= SHORT_LENGTH else None
+
+
+def _innermost(answer: str) -> str:
+    while (boxed := boxed_answer(answer)) is not None:
+        answer = boxed
+    return answer
+
+
 def _start_worker() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
-    import math_verify  # noqa: F401  (imported here so that the first pair's limit is not spent on importing)
+    import cgd_ray.selection.equivalence.algebra  # noqa: F401  (imported here so that the first pair's limit is not spent on importing)
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off, at every pair
 
 
-def _is_right(boxed: str, reference: str) -> bool:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+def _is_right(answer: str, reference: str) -> bool:
+    from cgd_ray.selection.equivalence.algebra import equal_by_algebra
 
-    # Our own limit kills the process, so math-verify's alarm-based ones are off.
-    gold = parse(f"\\boxed{{{reference}}}", parsing_timeout=None)
-    answer = parse(
-        f"\\boxed{{{boxed}}}",
-        extraction_config=[LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()],
-        parsing_timeout=None,
-    )
-    return bool(verify(gold, answer, timeout_seconds=None))
+    try:
+        return judge(answer, reference, algebra=equal_by_algebra).right is True
+    except Exception:  # sympy raises whatever it meets in odd expressions; what cannot be compared is not right
+        return False
