@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOREIGN_LETTERS = "＜Ａ"
 """Full-width letters: a normalizer that changes them can turn data without a control token's name into one."""
 
+NEAR_END = 256  # characters, which mostly hold the last control token
 MOST_KNOWN = 64  # texts whose ids are kept
 
 
@@ -41,6 +42,7 @@ class ControlTokens:
         self.ids = frozenset(written.values()) | frozenset(tokenizer.all_special_ids)
         self._named = written
         self._pattern = re.compile("|".join(map(re.escape, sorted(written, key=len, reverse=True))) or "(?!)")
+        self._first_letters = frozenset(name[0] for name in written)
         self._key = uuid.uuid4().hex
         self._hidden = {name: f"data{self._key}x{index}x" for name, index in written.items()}
         self._shown = {name: f"control{self._key}x{index}x" for name, index in written.items()}
@@ -52,6 +54,8 @@ class ControlTokens:
 
     def hide(self, data: str) -> str:
         """Data in which no control token's name is left; encode() puts the names back as text."""
+        if not any(letter in data for letter in self._first_letters):  # spares most data a search
+            return data
         return self._pattern.sub(lambda found: self._hidden[found.group()], data)
 
     def first(self, text: str) -> re.Match[str] | None:
@@ -60,8 +64,10 @@ class ControlTokens:
 
     def from_last(self, text: str) -> str:
         """The end of a text from its last control token on, which is tokenised alike alone; all of it where it has none."""
-        starts = [found.start() for found in self._pattern.finditer(text)]
-        return text[starts[-1] :] if starts else text
+        for end in (text[-NEAR_END:], text):
+            if starts := [found.start() for found in self._pattern.finditer(end)]:
+                return end[starts[-1] :]
+        return text
 
     def id_of(self, name: str) -> int:
         """The id of a control token."""
