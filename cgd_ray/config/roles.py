@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from cgd_ray.config.base import Count, Settings
+from cgd_ray.config.base import Added, Count, Settings
 
 Price = Annotated[float, Field(ge=0.0)]
 
@@ -117,7 +117,7 @@ class ThinkingConfig(Settings):
     """Begins it; the chat template may have written it already."""
     end: str = "</think>"
     """Ends it; the answer follows."""
-    separate: bool = True
+    separate: Annotated[bool, Added()] = True
     """False leaves thoughts in the text: the other model sees them, and they are trained."""
 
 
