@@ -121,7 +121,9 @@ def test_adapters_learn_and_are_merged_into_a_student_of_the_usual_shape(trained
         assert all(torch.linalg.matrix_rank(merged[weight] - initial[weight], atol=1e-4) <= RANK for weight in changed)
 
 
-@pytest.mark.parametrize(("name", "other", "tolerance"), [("lora-zero3", "lora", 1e-5), ("lora-bf16", "lora", 3e-4), ("lora-bf16-zero3", "lora-bf16", 3e-4)])
+@pytest.mark.parametrize(
+    ("name", "other", "tolerance"), [("lora-zero3", "lora", 1e-5), ("lora-bf16", "lora", 3e-4), ("lora-bf16-zero3", "lora-bf16", 3e-4)]
+)
 def test_adapters_learn_the_same_in_every_stage_and_precision(trained: Trainings, name: str, other: str, tolerance: float) -> None:
     assert trained.losses(name) == pytest.approx(trained.losses(other), rel=tolerance)
     dtypes = {weight.dtype for weight in trained.weights(name).values()}

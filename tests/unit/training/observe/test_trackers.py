@@ -67,9 +67,7 @@ def test_wandb_writes_its_files_into_the_trainings_directory(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(("module", "extra", "setting"), [entry[:3] for entry in OPTIONAL])
-def test_a_library_that_is_missing_is_named_with_its_extra(
-    module: str, extra: str, setting: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_is_missing_is_named_with_its_extra(module: str, extra: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = TrainingConfig.model_validate({"lora": {}} if module == "peft" else {"trackers": [module]})
     check_installed(asking)
     monkeypatch.setitem(sys.modules, module, None)  # Python's own way to say that there is no such module
