@@ -1,7 +1,6 @@
 """Trackers: each step once, in its own files; what is not installed is refused by the name of the extra that brings it."""
 
 import struct
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,6 @@ def test_tensorboard_gets_each_step_and_drops_what_was_lost_with_a_kill(tmp_path
     assert kept == {1: 3.0, 2: 2.0, 3: 1.0}
 
 
-@pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra `trackers` is not installed")
 def test_mlflow_goes_on_with_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     log_interrupted(tmp_path, "mlflow")
@@ -59,7 +57,6 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert (run.info.run_name, run.info.status, run.data.metrics["train/loss"]) == ("run-1", "FINISHED", 1.0)
 
 
-@pytest.mark.skipif(find_spec("wandb") is None, reason="the extra `trackers` is not installed")
 def test_wandb_writes_its_files_into_the_trainings_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     log_interrupted(tmp_path, "wandb")
