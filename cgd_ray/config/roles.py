@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from cgd_ray.config.base import Count, Settings
+from cgd_ray.config.base import Added, Count, Fraction, Settings
 
 Price = Annotated[float, Field(ge=0.0)]
 
@@ -27,6 +27,50 @@ class SamplingConfig(Settings):
     """Base seed; each row's own seed is derived from it, the row's record_id and the stage."""
     stop: tuple[str, ...] = ()
     """Strings that end a generation."""
+    stop_token_ids: Annotated[tuple[int, ...], Added()] = ()
+    """Tokens that end a generation, besides the one that ends a turn in the chat template."""
+    seed_per_request: Annotated[bool | None, Added()] = None
+    """Draw each generation from its row's own seed. On GPUs that takes vLLM a kernel per request and its fast sampler away, and repeats no
+    text where requests share other batches; null does so on CPUs and for endpoints only, where it costs nothing."""
+    min_p: Annotated[Fraction, Added()] = 0.0
+    """Sample only among tokens that are at least so likely as this share of the likeliest one's probability."""
+    repetition_penalty: Annotated[float, Field(gt=0.0), Added()] = 1.0
+    """Above 1 makes tokens of the prompt and of the text so far less likely."""
+    presence_penalty: Annotated[float, Field(ge=-2.0, le=2.0), Added()] = 0.0
+    """Above 0 makes tokens that the text has already less likely."""
+    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0), Added()] = 0.0
+    """The same, the more so the more often it has them."""
+    min_tokens: Annotated[int, Field(ge=0), Added()] = 0
+    """Tokens before which nothing ends a generation."""
+    logit_bias: Annotated[Mapping[int, float], Added()] = Field(default_factory=dict)
+    """Added to the logits of tokens, by id, e.g. {151667: -100}."""
+    extra: Annotated[Mapping[str, Any], Added()] = Field(default_factory=dict)
+    """Further fields of vLLM's SamplingParams, passed through, e.g. {bad_words: [Hmm]}. Those that other settings decide are refused; an
+    endpoint has `api.request_fields`."""
+
+    @model_validator(mode="after")
+    def _fields_have_one_owner(self) -> "SamplingConfig":
+        for name in self.extra:
+            remedy = OWNED_SAMPLING.get(name, f"set sampling.{name} instead" if name in type(self).model_fields else None)
+            if remedy is not None:
+                raise ValueError(f"extra.{name} is {self.extra[name]!r}; {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _least_is_below_most(self) -> "SamplingConfig":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} exceeds max_tokens {self.max_tokens}; lower it")
+        return self
+
+
+OWNED_SAMPLING = {
+    "n": "set generation.num_samples instead",
+    **dict.fromkeys(
+        ("detokenize", "include_stop_str_in_output", "output_kind", "skip_special_tokens", "stream_interval"),
+        "it follows from how answers are read here: remove it",
+    ),
+}
+"""Fields of vLLM's SamplingParams, besides those of SamplingConfig, that are not the user's to set, and what to do instead."""
 
 
 class PlacementConfig(Settings):
@@ -224,6 +268,12 @@ class RoleConfig(Settings):
             )
         return self
 
+    @property
+    def seeds_requests(self) -> bool:
+        """Whether what is drawn for a generation follows from the seed of its row."""
+        asked = self.sampling.seed_per_request
+        return self.placement.gpus_per_replica == 0 if asked is None else asked
+
     @model_validator(mode="after")
     def _engine_or_api(self) -> "RoleConfig":
         for name, remedy in () if self.api is None else ENGINE_ONLY.items():
@@ -231,4 +281,6 @@ class RoleConfig(Settings):
             # by value: in a config that was dumped and is read again every setting is given
             if value != type(self).model_fields[name].get_default(call_default_factory=True):
                 raise ValueError(f"{name} is {value} and api is set; {remedy}")
+        if self.api is not None and self.sampling.extra:
+            raise ValueError(f"sampling.extra is {dict(self.sampling.extra)} and api is set; it is vLLM's: set api.request_fields instead")
         return self

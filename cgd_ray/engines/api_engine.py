@@ -39,6 +39,8 @@ RETRIED_STATUSES = (408, 409, 429)  # and all from 500 on
 FINISH_REASONS = ("stop", "length")
 MAX_QUOTED = 300  # characters of an endpoint's own words
 POLL_S = 0.1
+SENT_WHERE_SET = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens")
+"""Settings of the sampling that are sent where they differ from their defaults; not every endpoint knows them."""
 MAX_TOKENS = 10**8  # of one answer: far more than any has, and the records' columns hold sums of them in 32 bits
 
 
@@ -244,7 +246,10 @@ def request_fields(role: RoleConfig, api: ApiConfig, messages: Sequence[Message]
         "top_p": sampling.top_p if sampling.top_p < 1 else None,
         "top_k": sampling.top_k,
         "stop": list(sampling.stop) or None,
-        "seed": seed if sampling.temperature > 0 else None,
+        **{name: value for name in SENT_WHERE_SET if (value := getattr(sampling, name)) != SamplingConfig.model_fields[name].default},
+        "stop_token_ids": list(sampling.stop_token_ids) or None,
+        "logit_bias": dict(sampling.logit_bias) or None,
+        "seed": seed if role.seeds_requests and sampling.temperature > 0 else None,
         "chat_template_kwargs": dict(role.chat_template_kwargs) or None,
         **api.request_fields,
     }

@@ -33,7 +33,7 @@ class SteppedEngine(Protocol):
         """Whether a step would do anything."""
 
     def add_request(self, request_id: str, prompt: Any, params: Any, lora_request: Any) -> Any:
-        """Take a request in. Raises ValueError for one that the engine refuses."""
+        """Take a request in. Raises one of the thread's `refusals` for one that the engine does not take."""
 
     def abort_request(self, request_ids: list[str]) -> None:
         """Forget requests."""
@@ -53,11 +53,14 @@ class _Request:
 class EngineThread:
     """Steps an engine while it has requests, and ends the process when a step fails or does not return.
 
-    Every request takes the `adapter`, in vLLM's words; None is the model alone.
+    Every request takes the `adapter`, in vLLM's words; None is the model alone. `refusals` are the errors by which the engine says that it
+    does not take a request.
     """
 
-    def __init__(self, engine: SteppedEngine, role: RoleConfig, adapter: Any = None) -> None:
-        self._engine, self._role, self._adapter = engine, role, adapter
+    def __init__(
+        self, engine: SteppedEngine, role: RoleConfig, adapter: Any = None, refusals: tuple[type[Exception], ...] = (ValueError,)
+    ) -> None:
+        self._engine, self._role, self._adapter, self._refusals = engine, role, adapter, refusals
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Output] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._num_requests = 0
@@ -123,7 +126,7 @@ class EngineThread:
         try:
             prompt = {"type": "token", "prompt_token_ids": request.input_ids}
             self._engine.add_request(request_id, prompt, request.params, lora_request=self._adapter)
-        except ValueError as error:
+        except self._refusals as error:
             reason = RequestError(f"vLLM refuses the request: {' '.join(str(error).split())}")
             request.loop.call_soon_threadsafe(_fail, request.future, reason)
             return

@@ -166,7 +166,7 @@ class EngineStage(ABC):
             f"{turn}_cached_tokens": generation.cached_tokens,
             f"{turn}_tokens": generation.num_tokens,
             f"{turn}_finish_reason": finish_reason,
-            f"{turn}_seed": seed,
+            f"{turn}_seed": seed if self._spec.role.seeds_requests else None,
             f"{turn}_fingerprint": self._spec.fingerprints[turn],
         }
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from cgd_ray.config import RoleConfig
+from cgd_ray.engines.engine import RequestError
 from cgd_ray.engines.engine_thread import EngineThread
 
 STALL_TIMEOUT_S = 3.0
@@ -82,3 +85,28 @@ def test_a_step_that_never_returns_ends_the_process(tmp_path: Path) -> None:
     code, log = outcome(ask_an_engine_that_hangs, tmp_path / "log")
     assert code == 1
     assert "the engine of small has taken no step for stall_timeout_s 3" in log
+
+
+class EngineError(Exception):
+    """vLLM's own errors of requests are no ValueErrors."""
+
+
+class ChoosyEngine(SlowEngine):
+    def add_request(self, request_id: str, prompt: Any, params: Any, lora_request: Any) -> None:
+        if params.refused:
+            raise EngineError("no such\ntoken")
+        super().add_request(request_id, prompt, params, lora_request)
+
+
+def test_a_request_that_the_engine_refuses_in_words_of_its_own_fails_alone() -> None:
+    thread = EngineThread(ChoosyEngine(), RoleConfig(model="small"), refusals=(EngineError,))
+
+    async def ask_both() -> list[Any]:
+        requests = [thread.generate([1, 2], SimpleNamespace(refused=refused)) for refused in (True, False)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    refused, answered = asyncio.run(ask_both())
+    thread.close()
+    assert isinstance(refused, RequestError)
+    assert str(refused) == "vLLM refuses the request: no such token"
+    assert answered.outputs[0].text == "4"
