@@ -23,8 +23,9 @@ from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
 from cgd_ray.engines.adapters import read_adapter
-from cgd_ray.engines.engine import Generation, encode_prompt, token_budget
+from cgd_ray.engines.engine import Generation, OnDeath, OnLoad, encode_prompt, token_budget
 from cgd_ray.engines.engine_thread import EngineThread
+from cgd_ray.engines.load import SchedulerWatch
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -60,7 +61,7 @@ class VllmEngine:
         self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
         adapter = None if role.adapter is None else _adapter_request(role.adapter)
-        self._thread = EngineThread(self._engine, role, adapter, refusals=_refusals())
+        self._thread = EngineThread(self._engine, role, adapter, refusals=_refusals(), measure=_watch(self._engine))
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
@@ -77,6 +78,10 @@ class VllmEngine:
             cached_tokens=output.num_cached_tokens or 0,
             finish_reason=completion.finish_reason,
         )
+
+    def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
+        """Tell from now on how busy the engine is, and what it dies of."""
+        self._thread.observe(on_load, on_death)
 
     def close(self) -> None:
         """Stop the thread and free the engine's memory."""
@@ -104,7 +109,7 @@ class VllmEngine:
 
 
 def sampling_params(sampling: SamplingConfig, max_tokens: int, **fields: Any) -> "SamplingParams":
-    """The user's settings and further fields in vLLM's words. Raises ValueError, in one line that names the setting, where it refuses them."""
+    """The user's settings and further fields in vLLM's words. Raises ValueError, in one line, where it refuses them."""
     from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import SamplingParams
 
@@ -249,6 +254,13 @@ def _check_build(role: RoleConfig, on_cpu: bool) -> None:
         )
     if not on_cpu and not gpus:
         raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or a share of one")
+
+
+def _watch(engine: "LLMEngine") -> SchedulerWatch | None:
+    """Of an engine whose core is in this process, as it is unless the environment says otherwise."""
+    from vllm.v1.engine.core_client import InprocClient
+
+    return SchedulerWatch(engine.engine_core.engine_core.scheduler) if isinstance(engine.engine_core, InprocClient) else None
 
 
 def _refusals() -> tuple[type[Exception], ...]:

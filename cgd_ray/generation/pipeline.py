@@ -34,6 +34,7 @@ from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprin
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
+from cgd_ray.generation.suspects import begin_anew
 from cgd_ray.process.stopping import StoppedError, draining_on_sigterm
 
 STOP_FLAG = "stop"
@@ -148,6 +149,7 @@ def _produce(
         _check_fingerprint(flow.output, before["fingerprint"], fingerprint)
     write_json(begun, {"fingerprint": fingerprint, "version": RECORDS_VERSION})
     stop_flag.unlink(missing_ok=True)
+    begin_anew(flow.state / SUSPECTS)
     started = time.monotonic()
     resumed, errors, total = flow.num_finished(), flow.failures(), pq.read_metadata(flow.work_list).num_rows
     if limit is not None:

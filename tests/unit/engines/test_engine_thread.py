@@ -12,11 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from cgd_ray.config import RoleConfig
-from cgd_ray.engines.engine import RequestError
+from cgd_ray.engines.engine import Load, RequestError
 from cgd_ray.engines.engine_thread import EngineThread
+from cgd_ray.engines.load import SchedulerWatch
 
 STALL_TIMEOUT_S = 3.0
 BURST = 10
@@ -67,6 +66,16 @@ def ask_an_engine_that_hangs(log: Path) -> None:
     asyncio.run(ask(start_thread(SlowEngine(step_s=3600.0))))
 
 
+def ask_an_engine_that_breaks(log: Path) -> None:
+    class BreakingEngine(SlowEngine):
+        def step(self) -> list[SimpleNamespace]:
+            raise RuntimeError("CUDA error")
+
+    thread = start_thread(BreakingEngine())
+    thread.observe(lambda load: None, lambda reason: log.write_text(f"died of {reason}") and None)
+    asyncio.run(ask(thread))
+
+
 def outcome(work: Callable[[Path], None], log: Path) -> tuple[int | None, str]:
     """Exit code and log of a process of its own."""
     process = get_context("spawn").Process(target=work, args=(log,))
@@ -110,3 +119,32 @@ def test_a_request_that_the_engine_refuses_in_words_of_its_own_fails_alone() -> 
     assert isinstance(refused, RequestError)
     assert str(refused) == "vLLM refuses the request: no such token"
     assert answered.outputs[0].text == "4"
+
+
+def test_an_engine_that_breaks_ends_the_process_and_says_what_it_died_of(tmp_path: Path) -> None:
+    assert outcome(ask_an_engine_that_breaks, tmp_path / "log") == (1, "died of RuntimeError: CUDA error")
+
+
+def test_how_busy_the_engine_is_is_told_once_more_before_it_waits_for_requests() -> None:
+    engine, told = SlowEngine(), list[Load]()
+
+    def measure() -> Load:
+        return Load(running=len(engine._inside), waiting=0, kv_cache_use=0.5, preemptions=0)
+
+    thread = EngineThread(engine, RoleConfig(model="small"), measure=measure)
+    thread.observe(told.append, lambda reason: None)
+    asyncio.run(ask(thread))
+    thread.close()
+    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.5, preemptions=0)
+
+
+def test_preemptions_are_summed_over_the_requests_that_are_inside() -> None:
+    requests = {name: SimpleNamespace(num_preemptions=0) for name in "ab"}
+    cache = SimpleNamespace(usage=0.25)
+    watch = SchedulerWatch(SimpleNamespace(requests=requests, kv_cache_manager=cache, get_request_counts=lambda: (len(requests), 1)))
+    assert watch() == Load(running=2, waiting=1, kv_cache_use=0.25, preemptions=0)
+    requests["a"].num_preemptions, requests["b"].num_preemptions = 2, 1
+    assert watch().preemptions == 3
+    del requests["a"]
+    requests["b"].num_preemptions = 2
+    assert (watch().preemptions, watch().preemptions) == (4, 4)
