@@ -24,6 +24,8 @@ MOST_DEATHS = 3  # of engines with a row inside, before the row is set aside
 COMPANY_AFTER_ONE_DEATH = 8  # rows that may share an engine with a row that has seen one death
 MOST_DEATHS_IN_A_ROW = 5
 """Of one actor's engine without anything made in between by those of its role: more than a few deadly rows at the beginning cause."""
+SUSPECTS = "in_flight"
+"""Directory, in a generation's state, of what its actors note; named so since the first version, whose runs go on."""
 DEATHS = "deaths.txt"
 """File with a line for each death that a row was in."""
 IN_A_ROW = ".deaths_in_a_row"
