@@ -102,9 +102,10 @@ class EngineThread:
         try:
             while self._take_requests():
                 self._stepped = time.monotonic()
-                self._hand_back([output for output in self._engine.step() if output.finished])
-                if self._stepped - self._looked > LOOK_INTERVAL_S or not self._running:  # once more before it waits
+                finished = [output for output in self._engine.step() if output.finished]
+                if self._stepped - self._looked > LOOK_INTERVAL_S or len(finished) == len(self._running):  # once more before it waits
                     self._look()
+                self._hand_back(finished)
         except BaseException as error:
             logger.critical("the engine of %s died", self._role.model, exc_info=True)
             self._end_process(f"{type(error).__name__}: {error}")

@@ -20,6 +20,7 @@ from cgd_ray.data.durable import BEGUN, IDS, committed, durable_records, parts_o
 from cgd_ray.data.rundir import RunDir, atomic_write, read_json, read_manifest, write_json
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.progress import ENGINE_MS
+from cgd_ray.generation.reuse import Reused
 from cgd_ray.generation.suspects import DEATHS, SUSPECTS
 
 TAKEN_OUT = "taken_out.parquet"
@@ -115,6 +116,8 @@ def _reopen(run: RunDir, state: Path) -> None:
     (run.records / "manifest.json").unlink()
 
 
-def reused_before(state: Path) -> dict[str, Any]:
-    """What a generation that was finished once had taken from other runs, as its manifest said."""
-    return read_json(state / REUSED) or {}
+def with_reused_before(reused: Reused, state: Path) -> Reused:
+    """What is taken from other runs now, and what a generation that was finished once had taken, as its manifest said."""
+    before: Reused = read_json(state / REUSED) or {}  # type: ignore[assignment]
+    added = {turn: {kind: count + reused.get(turn, {}).get(kind, 0) for kind, count in counts.items()} for turn, counts in before.items()}
+    return {**reused, **added}

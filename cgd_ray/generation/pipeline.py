@@ -30,7 +30,7 @@ from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.engines.real import RealEngines, start_vllm
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.draining import end_run
-from cgd_ray.generation.failed_rows import LEDGER, give_another_try, reused_before, take_out
+from cgd_ray.generation.failed_rows import LEDGER, give_another_try, take_out, with_reused_before
 from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
@@ -108,8 +108,7 @@ def generate(
         sources = [Path(source) for source in config.generation.reuse]
         graded = plan.refine_attempts > 1
         reused = take_over(run.work_list, sources, plan.fingerprints, with_reused, flow.finished_ids(), refines_by_grade=graded)
-    for turn, counts in reused_before(flow.state).items():
-        reused[turn] = {kind: count + reused.get(turn, {}).get(kind, 0) for kind, count in counts.items()}
+    reused = with_reused_before(reused, flow.state)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
     manifest = _produce(plan, flow, on_progress, reused, limit)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])

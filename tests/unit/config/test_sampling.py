@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from cgd_ray.config import ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, identity
 
-FIRST_VERSION = {"temperature": 0.0, "top_p": 1.0, "top_k": None, "max_tokens": 1024, "seed": 0, "stop": []}
+FIRST_VERSION: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "top_k": None, "max_tokens": 1024, "seed": 0, "stop": []}
 
 
 def test_a_fingerprint_names_the_settings_that_came_later_only_where_they_are_set() -> None:

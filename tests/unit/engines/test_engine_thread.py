@@ -35,6 +35,9 @@ class SlowEngine:
         time.sleep(self._add_s)
         self._inside.append(request_id)
 
+    def abort_request(self, request_ids: list[str]) -> None:
+        self._inside = [name for name in self._inside if name not in request_ids]
+
     def step(self) -> list[SimpleNamespace]:
         time.sleep(self._step_s)
         finished, self._inside = self._inside, []
@@ -72,7 +75,11 @@ def ask_an_engine_that_breaks(log: Path) -> None:
             raise RuntimeError("CUDA error")
 
     thread = start_thread(BreakingEngine())
-    thread.observe(lambda load: None, lambda reason: log.write_text(f"died of {reason}") and None)
+
+    def note(reason: str) -> None:
+        log.write_text(f"died of {reason}")
+
+    thread.observe(lambda load: None, note)
     asyncio.run(ask(thread))
 
 

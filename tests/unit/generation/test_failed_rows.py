@@ -13,7 +13,7 @@ from cgd_ray.data.durable import BEGUN, durable_records
 from cgd_ray.data.records import RECORD_SCHEMA, RECORDS_VERSION, WORK_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.generation.dataflow import Dataflow
-from cgd_ray.generation.failed_rows import give_another_try, has_failed_rows, reused_before, take_out
+from cgd_ray.generation.failed_rows import give_another_try, has_failed_rows, take_out, with_reused_before
 from tests.chaos.dying import die_at
 
 ERRORS = {"a": None, "b": "attempt: refused", "c": None, "d": "attempt: refused", "e": "problem: spoiled", "f": "critique: refused"}
@@ -82,7 +82,8 @@ def test_a_finished_generation_becomes_an_unfinished_one_with_what_it_has_cost(t
     give_another_try(run, flow)
     assert [read_manifest(made) for made in (run.records, run.selected, run.examples, run.packed)] == [None] * 4
     assert read_json(run.generation_state / "ledger.json") == {"student_engine_ms": 1500}
-    assert reused_before(run.generation_state) == REUSED
+    assert with_reused_before({}, run.generation_state) == REUSED
+    assert with_reused_before({"attempt": {"rows": 1}}, run.generation_state)["attempt"] == {**REUSED["attempt"], "rows": 2}
 
 
 def test_rows_that_engines_died_of_are_let_in_again(tmp_path: Path) -> None:
