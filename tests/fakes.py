@@ -12,7 +12,7 @@ from pathlib import Path
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
-from cgd_ray.engines.engine import Generation, OnDeath, OnLoad, RequestError, encode_prompt, token_budget
+from cgd_ray.engines.engine import Generation, Load, OnDeath, OnLoad, RequestError, encode_prompt, token_budget
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class FakeEngine:
         )
 
     def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
-        """Its load is not told."""
+        """Tell a load at once, half of the memory and one preemption."""
         self._on_death = on_death
+        on_load(Load(running=3, waiting=2, kv_cache_use=0.5, preemptions=1))
 
     def close(self) -> None:
         """Nothing is held."""
