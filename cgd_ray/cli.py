@@ -60,7 +60,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from cgd_ray.runs.run import execute
 
     try:
-        execute(parsed.command, config)
+        execute(parsed.command, config, parsed.retry_failed)
     except RefusedError as error:
         return _complain(error, EXIT_REFUSED)
     except StageFailedError as error:
@@ -110,12 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "overrides", metavar="a.b=c", nargs="*", help="settings that replace the file's, e.g. training.num_workers=4; values are YAML"
         )
-        command.set_defaults(arm=None)
+        command.set_defaults(arm=None, retry_failed=False)
         _add_options(name, command)
     return parser
 
 
 def _add_options(name: str, command: argparse.ArgumentParser) -> None:
+    if name in ("run", "generate"):
+        command.add_argument("--retry-failed", action="store_true", help="make the rows again that have failed before")
     if name == "inspect":
         command.add_argument("--arm", metavar="ARM", help="the arm to show, that of the config if left out")
         command.add_argument("--count", type=_positive, default=3, metavar="N", help="examples to show, %(default)s if left out")

@@ -12,7 +12,7 @@ from pathlib import Path
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
-from cgd_ray.engines.engine import Generation, RequestError, encode_prompt, token_budget
+from cgd_ray.engines.engine import Generation, Load, OnDeath, OnLoad, RequestError, encode_prompt, token_budget
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class FakeEngines:
     """An engine factory whose engines answer with a text that is a function of the messages and the seed alone; a byte is a token.
 
     Each answer takes `latency_s` times an exponential variate that is a function of the same; `refuse_over` refuses longer prompts; an
-    engine that finds `deadly` in a message ends its process: always, or, with a `death_certificate`, unless that file exists already; one
+    engine that finds `deadly` in a message ends its process, with `last_words` if there are any: always, or, with a `death_certificate`,
+    unless that file exists already; one
     that finds `sleepy` never answers, `refused` refuses, `broken` raises what nobody expects, `mute` answers nothing, `undecided` writes
     no verdict, `endless` is cut by its limit, `held` answers once the file `until` exists. Each answer is a line in a file of its
     engine's in the directory `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and
@@ -31,6 +32,7 @@ class FakeEngines:
     refuse_over: int | None = None
     deadly: str | None = None
     death_certificate: str | None = None
+    last_words: str | None = None
     sleepy: str | None = None
     refused: str | None = None
     broken: str | None = None
@@ -87,6 +89,11 @@ class FakeEngine:
             finish_reason="length" if _holds(text, settings.endless) else "stop",
         )
 
+    def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
+        """Tell a load at once, half of the memory and one preemption."""
+        self._on_death = on_death
+        on_load(Load(running=3, waiting=2, kv_cache_use=0.5, preemptions=1))
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -99,6 +106,8 @@ class FakeEngine:
             if certificate.exists():
                 return
             certificate.touch()
+        if settings.last_words is not None:
+            self._on_death(settings.last_words)
         os._exit(1)
 
 

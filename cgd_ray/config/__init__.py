@@ -8,7 +8,8 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 from cgd_ray.config.base import Settings, identity
 from cgd_ray.config.loading import differing_settings, load_config, to_yaml
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSourceConfig, ProblemsConfig, SourceConfig
-from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
+from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
+from cgd_ray.config.sampling import SamplingConfig
 from cgd_ray.config.training import AnswersConfig, ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
 from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
 

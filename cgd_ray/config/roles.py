@@ -8,25 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from cgd_ray.config.base import Added, Count, Settings
+from cgd_ray.config.sampling import SamplingConfig
 
 Price = Annotated[float, Field(ge=0.0)]
-
-
-class SamplingConfig(Settings):
-    """How one role decodes."""
-
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    """0 is greedy."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Nucleus sampling mass."""
-    top_k: Count | None = None
-    """Sample among the k likeliest tokens; null considers all."""
-    max_tokens: Count = 1024
-    """Longest generation in tokens; one that reaches it is truncated and never trained on."""
-    seed: int = 0
-    """Base seed; each row's own seed is derived from it, the row's record_id and the stage."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a generation."""
 
 
 class PlacementConfig(Settings):
@@ -250,6 +234,12 @@ class RoleConfig(Settings):
             )
         return self
 
+    @property
+    def seeds_requests(self) -> bool:
+        """Whether what is drawn for a generation follows from the seed of its row."""
+        asked = self.sampling.seed_per_request
+        return self.placement.gpus_per_replica == 0 if asked is None else asked
+
     @model_validator(mode="after")
     def _engine_or_api(self) -> "RoleConfig":
         for name, remedy in () if self.api is None else ENGINE_ONLY.items():
@@ -257,4 +247,6 @@ class RoleConfig(Settings):
             # by value: in a config that was dumped and is read again every setting is given
             if value != type(self).model_fields[name].get_default(call_default_factory=True):
                 raise ValueError(f"{name} is {value} and api is set; {remedy}")
+        if self.api is not None and self.sampling.extra:
+            raise ValueError(f"sampling.extra is {dict(self.sampling.extra)} and api is set; it is vLLM's: set api.request_fields instead")
         return self

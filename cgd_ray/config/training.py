@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cgd_ray.config.base import Count, Fraction, Settings
-from cgd_ray.config.roles import PlacementConfig, SamplingConfig
+from cgd_ray.config.roles import PlacementConfig
+from cgd_ray.config.sampling import SamplingConfig
 
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from cgd_ray.config.base import Count, Fraction, Settings
 from cgd_ray.config.problems import ProblemsConfig, SourceConfig
-from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig, SamplingConfig
+from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig
+from cgd_ray.config.sampling import SamplingConfig
 from cgd_ray.config.training import TrainingConfig
 
 EXECUTION_ONLY = (

@@ -23,7 +23,7 @@ class Message:
 
 
 SIGN_OF_LIFE = "Say yes."
-"""What an endpoint that leaves a row unanswered is asked to see whether it answers anything; its answer is not used."""
+"""What an engine or an endpoint that leaves a row unanswered is asked to see whether it answers anything; its answer is not used."""
 
 _FIELD = re.compile(r"\{(question|attempt|critique|refinement|reference_answer|reference_solution)\}")
 """What a template may seem to ask for; other braces are text, as LaTeX has them."""

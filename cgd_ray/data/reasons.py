@@ -56,6 +56,7 @@ class FailureLimit:
         reason, count = next(iter(errors.items()))
         raise ValueError(
             f"{failed} of {rows} rows failed: {failed / rows:.1%}, generation.max_failed_fraction is {self.fraction:.1%}. Most often "
-            f"({count} times, numbers aside): {reason}. What is finished is kept in {self.records}: mend the cause and choose another "
-            f"run_dir with generation.reuse=[{self.records}], or raise the limit and run the same command again"
+            f"({count} times, numbers aside): {reason}. What is finished is kept in {self.records}: mend the cause and add "
+            f"--retry-failed to the same command, or choose another run_dir with generation.reuse=[{self.records}], or raise the limit "
+            "and run the same command again"
         )

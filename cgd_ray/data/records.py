@@ -48,7 +48,7 @@ def _turn_fields(turn: Turn) -> list[pa.Field]:
         pa.field(f"{turn}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
         pa.field(f"{turn}_tokens", pa.int32()),  # generated, the end token included
         pa.field(f"{turn}_finish_reason", pa.string()),  # "stop", or "length" when cut off by a limit
-        pa.field(f"{turn}_seed", pa.int64()),
+        pa.field(f"{turn}_seed", pa.int64()),  # null where the engine drew from a generator of its own (sampling.seed_per_request)
         pa.field(f"{turn}_fingerprint", pa.string()),  # of everything that made this column, see generation/fingerprints.py
     ]
 

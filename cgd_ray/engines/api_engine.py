@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TypeGuard
 import openai
 from openai.types.chat import ChatCompletion
 
-from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig
+from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig, identity
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.data.records import short_hash
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
@@ -33,12 +33,12 @@ from cgd_ray.engines.spending import Journal, Purchase, Spending
 
 logger = logging.getLogger(__name__)
 
-LONGEST_RETRY_AFTER_S = 1800.0
-"""An endpoint that wants to be left alone for longer ends the run, which would otherwise stand still unseen."""
+LONGEST_RETRY_AFTER_S = 1800.0  # an endpoint that wants to be left alone for longer ends the run, which would stand still unseen
 RETRIED_STATUSES = (408, 409, 429)  # and all from 500 on
 FINISH_REASONS = ("stop", "length")
 MAX_QUOTED = 300  # characters of an endpoint's own words
 POLL_S = 0.1
+SENT_OTHERWISE = ("temperature", "top_p", "top_k", "max_tokens", "seed", "stop", "seed_per_request", "extra")  # than by their names
 MAX_TOKENS = 10**8  # of one answer: far more than any has, and the records' columns hold sums of them in 32 bits
 
 
@@ -72,8 +72,7 @@ class ApiEngine:
             timeout=None,  # the client's is per read, so an endpoint that drips would never meet it
         )
         self._headers: dict[str, str | openai.Omit] = {} if self._key else {"Authorization": openai.omit}
-        self._under_way = 0
-        """Requests that the endpoint is working on."""
+        self._under_way = 0  # requests that the endpoint is working on
         self._num_served = 0
         """Requests that it has answered or refused."""
         self._ended = None if api.key_variable is None else _key_fault(api.key_variable, self._key)
@@ -244,7 +243,8 @@ def request_fields(role: RoleConfig, api: ApiConfig, messages: Sequence[Message]
         "top_p": sampling.top_p if sampling.top_p < 1 else None,
         "top_k": sampling.top_k,
         "stop": list(sampling.stop) or None,
-        "seed": seed if sampling.temperature > 0 else None,
+        **identity(sampling, exclude=SENT_OTHERWISE),  # those that are set, which not every endpoint knows
+        "seed": seed if role.seeds_requests and sampling.temperature > 0 else None,
         "chat_template_kwargs": dict(role.chat_template_kwargs) or None,
         **api.request_fields,
     }

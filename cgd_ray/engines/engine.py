@@ -6,7 +6,7 @@ picklable factory instead of an engine, so that the heavy object is built in the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
@@ -60,6 +60,49 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds; no request may be running."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How busy an engine is."""
+
+    running: int
+    """Requests that get tokens."""
+    waiting: int
+    """Requests that wait for room."""
+    kv_cache_use: float
+    """Share of the memory for keys and values that is taken."""
+    preemptions: int
+    """How often a request has lost its room to others so far, and is to be computed again."""
+
+
+OnLoad = Callable[[Load], None]
+OnDeath = Callable[[str], None]
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """An engine of our own, which can tell how it is."""
+
+    def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
+        """Call the one every second or so, from another thread, and the other with the reason before the process is ended."""
+        ...
+
+
+class EndedEngine:
+    """Stands for an engine that is not started, since the run ends."""
+
+    chat = None
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> NoReturn:
+        """Raise RunEndedError."""
+        raise RunEndedError(self._reason)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 EngineFactory = Callable[[RoleConfig], Engine]

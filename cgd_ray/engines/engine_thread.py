@@ -11,16 +11,17 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from cgd_ray.config import RoleConfig
-from cgd_ray.engines.engine import RequestError
+from cgd_ray.engines.engine import Load, OnDeath, OnLoad, RequestError
 
 logger = logging.getLogger(__name__)
 
 FINISH_REASONS = ("stop", "length")
+LOOK_INTERVAL_S = 1.0
 
 Output = Any
 """What vLLM makes of a request, its RequestOutput: request_id, finished, outputs[0].finish_reason and more that only callers read."""
@@ -33,7 +34,7 @@ class SteppedEngine(Protocol):
         """Whether a step would do anything."""
 
     def add_request(self, request_id: str, prompt: Any, params: Any, lora_request: Any) -> Any:
-        """Take a request in. Raises ValueError for one that the engine refuses."""
+        """Take a request in. Raises one of the thread's `refusals` for one that the engine does not take."""
 
     def abort_request(self, request_ids: list[str]) -> None:
         """Forget requests."""
@@ -53,11 +54,22 @@ class _Request:
 class EngineThread:
     """Steps an engine while it has requests, and ends the process when a step fails or does not return.
 
-    Every request takes the `adapter`, in vLLM's words; None is the model alone.
+    Every request takes the `adapter`, in vLLM's words; None is the model alone. `refusals` are the errors by which the engine says that it
+    does not take a request; `measure` reads how busy it is, between two steps.
     """
 
-    def __init__(self, engine: SteppedEngine, role: RoleConfig, adapter: Any = None) -> None:
-        self._engine, self._role, self._adapter = engine, role, adapter
+    def __init__(
+        self,
+        engine: SteppedEngine,
+        role: RoleConfig,
+        adapter: Any = None,
+        refusals: tuple[type[Exception], ...] = (ValueError,),
+        measure: Callable[[], Load] | None = None,
+    ) -> None:
+        self._engine, self._role, self._adapter, self._refusals, self._measure = engine, role, adapter, refusals, measure
+        self._on_load: OnLoad | None = None
+        self._on_death: OnDeath | None = None
+        self._looked = 0.0
         self._inbox: queue.SimpleQueue[_Request | asyncio.Future[Output] | None] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._num_requests = 0
@@ -65,6 +77,10 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
+
+    def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
+        """Tell how busy the engine is, and why the process is ended."""
+        self._on_load, self._on_death = on_load, on_death
 
     async def generate(self, input_ids: list[int], params: Any) -> Output:
         """What the engine makes of a prompt. Raises RequestError when the engine refuses it or gives it up."""
@@ -86,10 +102,18 @@ class EngineThread:
         try:
             while self._take_requests():
                 self._stepped = time.monotonic()
-                self._hand_back([output for output in self._engine.step() if output.finished])
-        except BaseException:
+                finished = [output for output in self._engine.step() if output.finished]
+                if self._stepped - self._looked > LOOK_INTERVAL_S or len(finished) == len(self._running):  # once more before it waits
+                    self._look()
+                self._hand_back(finished)
+        except BaseException as error:
             logger.critical("the engine of %s died", self._role.model, exc_info=True)
-            _end_process()
+            self._end_process(f"{type(error).__name__}: {error}")
+
+    def _look(self) -> None:
+        self._looked = self._stepped
+        if self._measure is not None and self._on_load is not None:
+            self._on_load(self._measure())
 
     def _watch(self) -> None:
         """End the process when the engine hangs in a step, which no exception tells."""
@@ -97,8 +121,18 @@ class EngineThread:
         while self._thread.is_alive():
             time.sleep(min(1.0, limit / 4))
             if self._running and time.monotonic() - self._stepped > limit:
-                logger.critical("the engine of %s has taken no step for stall_timeout_s %g", self._role.model, limit)
-                _end_process()
+                reason = f"the engine of {self._role.model} has taken no step for stall_timeout_s {limit:g}"
+                logger.critical(reason)
+                self._end_process(reason)
+
+    def _end_process(self, reason: str) -> NoReturn:
+        """Ray then starts another actor, which repeats the rows."""
+        try:
+            if self._on_death is not None:
+                self._on_death(reason)
+            logging.shutdown()
+        finally:
+            os._exit(1)
 
     def _take_requests(self) -> bool:
         """Move what has arrived into the engine, waiting when there is nothing else to do; False when the engine is closed."""
@@ -123,7 +157,7 @@ class EngineThread:
         try:
             prompt = {"type": "token", "prompt_token_ids": request.input_ids}
             self._engine.add_request(request_id, prompt, request.params, lora_request=self._adapter)
-        except ValueError as error:
+        except self._refusals as error:
             reason = RequestError(f"vLLM refuses the request: {' '.join(str(error).split())}")
             request.loop.call_soon_threadsafe(_fail, request.future, reason)
             return
@@ -143,12 +177,6 @@ class EngineThread:
             by_loop.setdefault(request.loop, []).append((request.future, output))
         for loop, finished in by_loop.items():
             loop.call_soon_threadsafe(_resolve, finished)
-
-
-def _end_process() -> None:
-    """Ray then starts another actor, which repeats the rows."""
-    logging.shutdown()
-    os._exit(1)
 
 
 def _fail(future: asyncio.Future[Output], error: RequestError) -> None:

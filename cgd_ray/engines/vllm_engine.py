@@ -5,12 +5,14 @@ CPU for a token (benchmarks/front_end.py).
 How to use: `engine = VllmEngine(role); generation = await engine.generate(messages, role.sampling, seed=0)`.
 """
 
+import dataclasses
 import gc
 import importlib.util
 import json
 import os
+import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,8 +23,9 @@ from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
 from cgd_ray.engines.adapters import read_adapter
-from cgd_ray.engines.engine import Generation, encode_prompt, token_budget
+from cgd_ray.engines.engine import Generation, OnDeath, OnLoad, encode_prompt, token_budget
 from cgd_ray.engines.engine_thread import EngineThread
+from cgd_ray.engines.load import SchedulerWatch
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -48,7 +51,7 @@ default of 128 a refinement finds 64 % of what it shares with its critique in th
 
 
 class VllmEngine:
-    """An Engine on vLLM. Raises ValueError when vLLM refuses the role's settings."""
+    """An Engine on vLLM. Raises ValueError, in one line, when vLLM refuses the role's settings."""
 
     def __init__(self, role: RoleConfig) -> None:
         self._role = role
@@ -57,7 +60,8 @@ class VllmEngine:
         marks = "" if self.chat.thinking is None else self.chat.thinking.start + self.chat.thinking.end
         self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
-        self._thread = EngineThread(self._engine, role, None if role.adapter is None else _adapter_request(role.adapter))
+        adapter = None if role.adapter is None else _adapter_request(role.adapter)
+        self._thread = EngineThread(self._engine, role, adapter, refusals=_refusals(), measure=_watch(self._engine))
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
@@ -75,31 +79,71 @@ class VllmEngine:
             finish_reason=completion.finish_reason,
         )
 
+    def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
+        """Tell from now on how busy the engine is, and what it dies of."""
+        self._thread.observe(on_load, on_death)
+
     def close(self) -> None:
         """Stop the thread and free the engine's memory."""
         self._thread.close()
         self._engine.engine_core.shutdown()
 
     def sampling_params(self, sampling: SamplingConfig, max_tokens: int, seed: int) -> "SamplingParams":
-        """The settings in vLLM's words.
+        """The settings in vLLM's words. Raises ValueError where vLLM refuses them.
 
         A seed costs a generator per request, so greedy decoding gets none. Text after every token, which only stop strings need, costs
         the thread that steps the engine 16 microseconds a token.
         """
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
-        return SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k or 0,
+        return sampling_params(
+            sampling,
             max_tokens=max_tokens,
-            seed=seed if sampling.temperature > 0 else None,
-            stop=list(sampling.stop) or None,
-            stop_token_ids=[self.chat.end_token_id],  # a base model's own settings may name another one
+            seed=seed if self._role.seeds_requests and sampling.temperature > 0 else None,
+            # a base model's own settings may name another one
+            stop_token_ids=[self.chat.end_token_id, *sampling.stop_token_ids],
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=bool(sampling.stop),
             skip_special_tokens=not self._shown,
         )
+
+
+def sampling_params(sampling: SamplingConfig, max_tokens: int, **fields: Any) -> "SamplingParams":
+    """The user's settings and further fields in vLLM's words. Raises ValueError, in one line, where it refuses them."""
+    from vllm.exceptions import VLLMClientError
+    from vllm.sampling_params import SamplingParams
+
+    try:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            max_tokens=max_tokens,
+            min_tokens=min(sampling.min_tokens, max_tokens),  # the context may leave less room
+            logit_bias=dict(sampling.logit_bias) or None,
+            stop=list(sampling.stop) or None,
+            **fields,
+            **_extra_fields(sampling.extra),
+        )
+    except (ValueError, TypeError, VLLMClientError) as error:
+        raise ValueError(f"vLLM refuses sampling: {' '.join(str(error).split())}") from None
+
+
+def _extra_fields(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Further fields of SamplingParams, with those that are objects made from mappings. Raises ValueError for a name that vLLM ignores."""
+    from vllm.sampling_params import RepetitionDetectionParams, SamplingParams, StructuredOutputsParams
+
+    made = {"structured_outputs": StructuredOutputsParams, "repetition_detection": RepetitionDetectionParams}
+    known = {name for name in SamplingParams.__struct_fields__ if not name.startswith("_")}
+    known |= {f"{name}.{field.name}" for name, kind in made.items() for field in dataclasses.fields(kind)}
+    given = {*extra, *(f"{name}.{field}" for name in made for field in extra.get(name, ()))}
+    if unknown := given - known:
+        raise ValueError(f"extra.{min(unknown)} is nothing that it knows; remove it")
+    return {name: made[name](**value) if name in made else value for name, value in extra.items()}
 
 
 def engine_arguments(role: RoleConfig) -> dict[str, Any]:
@@ -118,6 +162,8 @@ def engine_arguments(role: RoleConfig) -> dict[str, Any]:
         "load_format": "safetensors",  # other formats can run code when loaded
         "kv_cache_memory_bytes": None if gpus else cpu_cache_bytes(role),
         **({"gpu_memory_utilization": SHARED_GPU_MEMORY * gpus} if role.placement.shares_gpu else {}),
+        # with vLLM's constant one, two replicas that begin with the samples of one problem would draw the same for them
+        **({} if role.seeds_requests else {"seed": secrets.randbits(31)}),
         "disable_log_stats": True,
         "trust_remote_code": False,
     }
@@ -162,6 +208,7 @@ def _start_engine(role: RoleConfig) -> "LLMEngine":
         from vllm.v1.engine.llm_engine import LLMEngine
 
         _check_build(role, on_cpu=current_platform.is_cpu())
+        sampling_params(role.sampling, role.sampling.max_tokens)  # refused now, before the model is loaded
 
         gc.freeze()
         with gpu_to_itself(role.placement):
@@ -207,6 +254,20 @@ def _check_build(role: RoleConfig, on_cpu: bool) -> None:
         )
     if not on_cpu and not gpus:
         raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or a share of one")
+
+
+def _watch(engine: "LLMEngine") -> SchedulerWatch | None:
+    """Of an engine whose core is in this process, as it is unless the environment says otherwise."""
+    from vllm.v1.engine.core_client import InprocClient
+
+    return SchedulerWatch(engine.engine_core.engine_core.scheduler) if isinstance(engine.engine_core, InprocClient) else None
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it does not take; it has errors of its own, which are no ValueErrors, and older ones."""
+    from vllm.exceptions import VLLMClientError
+
+    return (ValueError, VLLMClientError)
 
 
 def _adapter_request(directory: str) -> "LoRARequest":

@@ -106,7 +106,7 @@ class Dataflow:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
         for directory in (self.output, self.checkpoint):
             directory.mkdir(parents=True, exist_ok=True)
-        self._drop_uncommitted()
+        self.drop_uncommitted()
         remaining = self.state / "remaining"
         files = self._write_remaining(remaining)
         if not files:
@@ -141,7 +141,7 @@ class Dataflow:
             pq.write_table(table, files[-1])
         return files
 
-    def _drop_uncommitted(self) -> None:
+    def drop_uncommitted(self) -> None:
         """Remove the parts that a killed run began and did not commit, or was writing again over what it had committed."""
         for pending in self.checkpoint.glob(f"*{PENDING_SUFFIX}"):
             name = pending.name.removesuffix(PENDING_SUFFIX)

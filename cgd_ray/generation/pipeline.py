@@ -30,15 +30,15 @@ from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.engines.real import RealEngines, start_vllm
 from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
 from cgd_ray.generation.draining import end_run
+from cgd_ray.generation.failed_rows import LEDGER, give_another_try, take_out, with_reused_before
 from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
 from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
+from cgd_ray.generation.suspects import SUSPECTS, begin_anew
 from cgd_ray.process.stopping import StoppedError, draining_on_signals
 
 STOP_FLAG = "stop"
-SUSPECTS = "in_flight"
-"""Directory, in the state, of what the actors note; named so since the first version, whose runs go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,17 @@ class _Plan:
 
 
 def generate(
-    config: Config, run: RunDir, on_progress: ProgressFn | None = None, engine_factory: EngineFactory | None = None
+    config: Config,
+    run: RunDir,
+    on_progress: ProgressFn | None = None,
+    engine_factory: EngineFactory | None = None,
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
-    `on_progress` gets the counts of generation/progress.py from another thread: turns, rows, failures, tokens. Raises ValueError when the
-    directory holds records of other models, prompts or sampling, and when an engine had to end the run or more rows failed than
+    `on_progress` gets the counts of generation/progress.py from another thread: turns, rows, failures, tokens. With `retry_failed` rows
+    that failed before are made again, also those of finished records, where failed_rows.has_failed_rows() allows it. Raises ValueError
+    when the directory holds records of other models, prompts or sampling, and when an engine had to end the run or more rows failed than
     `generation.max_failed_fraction`, which can be resumed. Raises StoppedError when SIGTERM ended it early.
     """
     plan = _Plan(
@@ -94,11 +99,16 @@ def generate(
         batch_size=config.generation.batch_size,
         rows_per_file=config.generation.rows_per_block,
     )
+    if retry_failed:
+        check_records(config, run.records, retries_failed=True)
+        give_another_try(run, flow)
+    take_out(flow)
     reused: Reused = {}
     if reuses and read_manifest(run.records) is None:
         sources = [Path(source) for source in config.generation.reuse]
         graded = plan.refine_attempts > 1
         reused = take_over(run.work_list, sources, plan.fingerprints, with_reused, flow.finished_ids(), refines_by_grade=graded)
+    reused = with_reused_before(reused, flow.state)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
     manifest = _produce(plan, flow, on_progress, reused, limit)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
@@ -143,11 +153,13 @@ def _produce(
     if manifest is not None:
         _check_fingerprint(flow.output, manifest["fingerprint"], fingerprint)
         return manifest
-    begun, ledger, stop_flag = flow.state / BEGUN, flow.state / "ledger.json", flow.state / STOP_FLAG
+    begun, ledger, stop_flag = flow.state / BEGUN, flow.state / LEDGER, flow.state / STOP_FLAG
     if (before := read_json(begun)) is not None:
         _check_fingerprint(flow.output, before["fingerprint"], fingerprint)
     write_json(begun, {"fingerprint": fingerprint, "version": RECORDS_VERSION})
     stop_flag.unlink(missing_ok=True)
+    begin_anew(flow.state / SUSPECTS)
+    flow.drop_uncommitted()
     started = time.monotonic()
     resumed, errors, total = flow.num_finished(), flow.failures(), pq.read_metadata(flow.work_list).num_rows
     if limit is not None:
@@ -249,11 +261,12 @@ class _IdSet:
         self.hashes += sum(map(hash, ids.to_pylist()))
 
 
-def check_records(config: Config, records: Path) -> None:
-    """Raise ValueError when finished records were made by other models, prompts or sampling, or when too many of them failed."""
+def check_records(config: Config, records: Path, retries_failed: bool = False) -> None:
+    """Raise ValueError when finished records were made by other models, prompts or sampling, or when too many of them failed for good."""
     manifest = read_manifest(records)
     if manifest is not None:
         _check_fingerprint(records, manifest["fingerprint"], records_fingerprint(config))
+    if manifest is not None and not retries_failed:
         limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=records)
         limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
 

@@ -1,7 +1,8 @@
 """Counts of a running generation: stages add to one tiny actor, the driver reads it, shows it and keeps what the engines have cost.
 
 A count is for the eye: a row that is retried after a fault counts twice; the manifest's figures come from the written records. The same
-counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows, cgd_engine_seconds, cgd_cost.
+counts go out as Ray metrics (Prometheus): cgd_turns, cgd_tokens, cgd_failed_rows, cgd_engine_seconds, cgd_cost; and how busy each of
+vLLM's engines is: cgd_requests_running, cgd_requests_waiting, cgd_kv_cache_use, cgd_preemptions.
 """
 
 import threading
@@ -18,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cgd_ray.data.reasons import MOST_KINDS, ReasonCounts, kind_of
 from cgd_ray.data.rundir import read_json, write_json
-from cgd_ray.engines.engine import Generation
+from cgd_ray.engines.engine import Generation, Load
 
 ProgressFn = Callable[[dict[str, int]], None]
 REPORT_INTERVAL_S = 0.5
@@ -102,6 +103,11 @@ class Meter:
             self._metrics.failed(kind)
         self._flush_now_and_then()
 
+    def load(self, load: Load) -> None:
+        """Tell how busy the engine is; from whatever thread."""
+        if self._metrics is not None:
+            self._metrics.load(load)
+
     def flush(self) -> None:
         """Report what has been counted since the last report."""
         now = time.monotonic()
@@ -131,6 +137,7 @@ class _Metrics:
 
     def __init__(self, role: str) -> None:
         from ray.util.metrics import Counter as RayCounter
+        from ray.util.metrics import Gauge
 
         self._role = role
         self._turns = RayCounter("cgd_turns", "Finished generations", tag_keys=("role", "turn"))
@@ -138,6 +145,20 @@ class _Metrics:
         self._failed_rows = RayCounter("cgd_failed_rows", "Rows that cannot be processed", tag_keys=("role", "reason"))
         self._seconds = RayCounter("cgd_engine_seconds", "Seconds that engines have existed", tag_keys=("role",))
         self._cost = RayCounter("cgd_cost", "What an endpoint was paid, in teacher.api.currency", tag_keys=("role",))
+        self._running = Gauge("cgd_requests_running", "Requests that an engine works on", tag_keys=("role",))
+        self._waiting = Gauge("cgd_requests_waiting", "Requests that wait for room in an engine", tag_keys=("role",))
+        self._kv_cache_use = Gauge("cgd_kv_cache_use", "Share of an engine's memory for keys and values in use", tag_keys=("role",))
+        self._preemptions = RayCounter("cgd_preemptions", "Requests that lost their room to others", tag_keys=("role",))
+        self._preemptions_told = 0
+
+    def load(self, load: Load) -> None:
+        tags = {"role": self._role}
+        self._running.set(load.running, tags)
+        self._waiting.set(load.waiting, tags)
+        self._kv_cache_use.set(load.kv_cache_use, tags)
+        if new := load.preemptions - self._preemptions_told:
+            self._preemptions.inc(new, tags)
+            self._preemptions_told = load.preemptions
 
     def turn(self, name: str) -> None:
         self._turns.inc(1, {"role": self._role, "turn": name})

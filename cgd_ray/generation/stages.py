@@ -8,9 +8,6 @@ an `error`, and the others go on.
 """
 
 import asyncio
-import logging
-import textwrap
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,23 +16,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.config import RoleConfig
-from cgd_ray.data.prompts import Message, Prompts
+from cgd_ray.config import RoleConfig, SamplingConfig
+from cgd_ray.data.prompts import SIGN_OF_LIFE, Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, columns_of, short_hash, unusable
 from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
 from cgd_ray.engines.thinking import answered
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
+from cgd_ray.generation.failures import Canary, Reasons
 from cgd_ray.generation.progress import COUNTS, Meter
+from cgd_ray.generation.starting import start_engine
 from cgd_ray.generation.suspects import MOST_DEATHS, Places, suspects_of_this_actor
 from cgd_ray.selection.grading import Grader
 from cgd_ray.selection.verdicts import parse_verdict
 
 Row = dict[str, Any]
-MAX_QUOTED = 300  # characters of an unexpected exception
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +66,13 @@ class EngineStage(ABC):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._suspects = suspects_of_this_actor(spec.suspects)
+        self._suspects = suspects_of_this_actor(spec.suspects, self.role)
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         if spec.role.placement.nodes_per_replica > 1:
             check_group(self.role, spec.role.placement)
-        self.engine = spec.engine_factory(spec.role)
+        self.engine = start_engine(self.role, spec.role, spec.engine_factory, self._suspects, self._meter, spec.stop_flag)
+        self._canary, self._reasons = Canary(self._sign_of_life), Reasons()
         self._places = Places(spec.role.placement.requests_in_flight)
-        self._logged: set[type[Exception]] = set()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
@@ -92,6 +88,9 @@ class EngineStage(ABC):
         """Free what the engine holds; no row may be in it. An actor that ends need not."""
         self.engine.close()
 
+    def _is_ended(self) -> bool:
+        return self._spec.stop_flag is not None and self._spec.stop_flag.exists()
+
     async def _counted_row(self, row: Row) -> Row | None:
         done = await self._row(row)
         if done is not None:
@@ -106,11 +105,13 @@ class EngineStage(ABC):
         turns = self._turns_left(row)
         if row["error"] is not None or not turns:
             return row
+        if self._is_ended():  # by engines that died again and again, perhaps, which is no row's fault
+            return None
         name = row["record_id"]
         if self._suspects.deaths(name) >= MOST_DEATHS:
             return self._failed(row, turns[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
         async with self._places.taken(self._suspects.places(name, self._places.capacity)):
-            if self._spec.stop_flag is not None and self._spec.stop_flag.exists():
+            if self._is_ended():
                 return None
             with self._suspects.entered(name):
                 while turns:
@@ -119,15 +120,16 @@ class EngineStage(ABC):
                         row = await self._turn(row, turn)
                         self._meter.turn(COUNTS[turn])
                         turns = self._turns_left(row)
-                    except RequestError as error:  # this row's own fault
-                        return self._failed(row, turn, str(error))
                     except RunEndedError as error:  # no row's fault
                         end_run(self._spec.stop_flag, error)
                         return None
                     except OSError:  # a full disk and the like: no row's fault, and the same command goes on when it is mended
                         raise
-                    except Exception as error:  # one row's fault as far as anyone knows
-                        return self._failed(row, turn, self._unexpected(error))
+                    except Exception as error:
+                        if (refusal := await self._canary.refusal()) is not None:
+                            end_run(self._spec.stop_flag, RunEndedError(f"{self.role}: {refusal}"))
+                            return None
+                        return self._failed(row, turn, self._reasons.of(error))
         return row
 
     def _turns(self) -> Sequence[Turn]:
@@ -143,20 +145,15 @@ class EngineStage(ABC):
         self._meter.fail(reason)
         return {**row, "error": f"{turn}: {reason}"}
 
-    def _unexpected(self, error: Exception) -> str:
-        """An exception's type and message in one line; where it came from is logged for the first of its type."""
-        if type(error) not in self._logged:
-            self._logged.add(type(error))
-            logger.error("a row failed unexpectedly; others that fail with %s are not logged", type(error).__name__, exc_info=error)
-        return textwrap.shorten("".join(traceback.format_exception_only(error)), MAX_QUOTED, placeholder=" ...")
-
     async def _turn(self, row: Row, turn: Turn) -> Row:
         return await self._asked(row, turn, turn_seed(self._spec.role.sampling.seed, row["record_id"], turn))
 
     async def _asked(self, row: Row, turn: Turn, seed: int) -> Row:
         """The row with the columns of one turn."""
         messages = self._messages(row, turn)
-        generation = await self._generate(messages, seed)
+        generation = await self._generate(messages, self._spec.role.sampling, seed)
+        self._canary.lives()
+        self._suspects.progressed()
         self._meter.tokens(generation)
         text, thinking, finish_reason = answered(generation, self.engine.chat, self._spec.role, messages)
         return {
@@ -167,16 +164,22 @@ class EngineStage(ABC):
             f"{turn}_cached_tokens": generation.cached_tokens,
             f"{turn}_tokens": generation.num_tokens,
             f"{turn}_finish_reason": finish_reason,
-            f"{turn}_seed": seed,
+            f"{turn}_seed": seed if self._spec.role.seeds_requests else None,
             f"{turn}_fingerprint": self._spec.fingerprints[turn],
         }
 
-    async def _generate(self, messages: Sequence[Message], seed: int) -> Generation:
+    async def _sign_of_life(self) -> Generation:
+        """Ask something that is no row's with the role's settings; of an engine of our own a token is enough."""
+        role = self._spec.role
+        sampling = role.sampling if role.api is not None else role.sampling.model_copy(update={"max_tokens": 1})
+        return await self._generate([Message(role="user", content=SIGN_OF_LIFE)], sampling, role.sampling.seed)
+
+    async def _generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         role = self._spec.role
         limit = None if role.api is not None else role.request_timeout_s  # an endpoint's client has limits of its own, and costs money
         try:
             async with asyncio.timeout(limit):
-                return await self.engine.generate(messages, role.sampling, seed)
+                return await self.engine.generate(messages, sampling, seed)
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 

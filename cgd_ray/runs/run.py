@@ -24,6 +24,7 @@ from cgd_ray.data.durable import durable_records
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json
 from cgd_ray.evaluation.evaluate import Exam, evaluate
+from cgd_ray.generation.failed_rows import has_failed_rows
 from cgd_ray.generation.pipeline import check_records, generate
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.problems.work_list import write_work_list
@@ -52,6 +53,8 @@ class Session:
     """Each work list and where it is written."""
     decontamination: Mapping[str, Any] | None
     """What was found in the training problems; null when they were not compared with a benchmark."""
+    retries_failed: bool = False
+    """Whether rows that have failed are made again, and with them all that was made of the records."""
 
     @property
     def records(self) -> Path:
@@ -71,20 +74,29 @@ class Stage:
     work: Callable[[Session], None]
 
 
-def execute(command: str, config: Config) -> None:
+def execute(command: str, config: Config, retry_failed: bool = False) -> None:
     """Run what is unfinished of a command's stages, then write summary.json, in any case, and print the closing table.
 
-    Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that could not finish.
+    With `retry_failed` rows of the generation that have failed are made again. Raises RefusedError for what is found wrong before the
+    first stage, StageFailedError for a stage that could not finish.
     """
     run = RunDir(config.run_dir)
     with refusing():
         if (recorded := run.recorded_config()) is not None:
             config = as_begun(config, recorded)
         run.check(config)
+        retries_failed = retry_failed and has_failed_rows(config, run)
         notes: list[str] = []
         work_lists, decontamination = make_work_lists(command, config, run, notes)
     with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
-        session = Session(config=config, run=run, screen=screen, work_lists=work_lists, decontamination=decontamination)
+        session = Session(
+            config=config,
+            run=run,
+            screen=screen,
+            work_lists=work_lists,
+            decontamination=decontamination,
+            retries_failed=retries_failed,
+        )
         with refusing():
             pending = _pending(command, session)
         for note in notes:
@@ -108,7 +120,7 @@ def _pending(command: str, session: Session) -> list[Stage]:
     """The command's unfinished stages. Raises ValueError when what the first of them reads is not there."""
     config, run = session.config, session.run
     if config.records is None:
-        check_records(config, run.records)
+        check_records(config, run.records, session.retries_failed)
     else:
         check_given_records(config, session.records)
     if command == "train" and read_manifest(run.selected) is None:
@@ -121,7 +133,8 @@ def _pending(command: str, session: Session) -> list[Stage]:
     if command == "evaluate" and read_manifest(run.model) is None:
         session.screen.say(f"there is no trained model in {run.model} yet: only the untrained student is evaluated")
         stages = (EVALUATE_BASE,)
-    return [stage for stage in stages if not stage.is_finished(session)]
+    remade = (GENERATE, SELECT, PACK) if session.retries_failed else ()
+    return [stage for stage in stages if stage in remade or not stage.is_finished(session)]
 
 
 def _work_off(pending: Sequence[Stage], session: Session) -> Config:
@@ -168,7 +181,8 @@ def _generate(session: Session) -> None:
     config = session.config
     total = session.work_lists[session.run.work_list].num_rows
     with session.screen.progress("generate", total, "records") as bar:
-        generate(config, session.run, generation_display(bar, config.teacher.api, session.run.spending))
+        display = generation_display(bar, config.teacher.api, session.run.spending)
+        generate(config, session.run, display, retry_failed=session.retries_failed)
 
 
 def _select(session: Session) -> None:

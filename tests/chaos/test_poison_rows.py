@@ -13,7 +13,7 @@ import pytest
 
 from cgd_ray.config import Config, SelectionConfig, SourceConfig
 from cgd_ray.data.chat import Chat
-from cgd_ray.data.records import WORK_SCHEMA, make_record_id
+from cgd_ray.data.records import PROBLEM_SCHEMA, WORK_SCHEMA, make_record_id
 from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.sources import load_problems
@@ -131,3 +131,16 @@ def test_the_same_records_are_refused_by_a_stricter_limit_and_kept(finished: Fin
     ):
         generate(strict, run, engine_factory=ENGINES)
     assert sum(pq.read_metadata(part).num_rows for part in manifest_parts(run.records)) == len(rows)
+
+
+def test_an_engine_that_dies_of_whatever_is_in_it_ends_the_run_with_its_own_words(ray_local: None, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(40)]
+    write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
+    broken = FakeEngines(deadly="What is", last_words="RuntimeError: CUDA error")
+    with pytest.raises(
+        ValueError, match=r"^student: the engine of .* died 5 times .* the last time: RuntimeError: CUDA error; mend that and"
+    ):
+        generate(make_config(run.root), run, engine_factory=broken)
+    manifest = generate(make_config(run.root), run, engine_factory=FakeEngines())
+    assert (manifest["rows"], manifest["failed"]) == (40, 0)  # no row is blamed for what happened before

@@ -1,14 +1,21 @@
-"""A base model with a template from a file, in the real engine: its answer ends where training ends answers, not with the document."""
+"""A base model with a template from a file, in the real engine: its answer ends where training ends answers, not with the document.
+
+What else only the real engine can show of single requests is asked of the same one.
+"""
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import Message
+from cgd_ray.engines.engine import Engine, Generation, Load, Observable, RequestError
 from cgd_ray.engines.real import start_vllm
 from tests.builders import CHATML, TURN_END, tiny_model, tiny_tokenizer
 
@@ -31,16 +38,48 @@ def parrot(path: Path) -> Path:
     return path
 
 
-def test_generation_stops_at_the_end_token_of_the_template(tmp_path: Path) -> None:
-    (tmp_path / "chatml.jinja").write_text(CHATML)
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The real one, with that model."""
+    directory = tmp_path_factory.mktemp("base")
+    (directory / "chatml.jinja").write_text(CHATML)
     role = RoleConfig(
-        model=str(parrot(tmp_path / "model")),
+        model=str(parrot(directory / "model")),
         context_length=128,
-        chat_template=str(tmp_path / "chatml.jinja"),
-        sampling=SamplingConfig(max_tokens=16),
+        chat_template=str(directory / "chatml.jinja"),
         placement=PlacementConfig(requests_in_flight=2),
     )
     engine = start_vllm(role)
-    generation = asyncio.run(engine.generate([Message(role="user", content="Hi")], role.sampling, seed=0))
+    yield engine
     engine.close()
+
+
+def say(engine: Engine, **sampling: Any) -> Generation:
+    settings = SamplingConfig.model_validate({"max_tokens": 16, **sampling})
+    return asyncio.run(engine.generate([Message(role="user", content="Hi")], settings, seed=0))
+
+
+def test_generation_stops_at_the_end_token_of_the_template(engine: Engine) -> None:
+    generation = say(engine)
     assert (generation.finish_reason, generation.num_tokens, generation.text) == ("stop", 1, "")
+
+
+def test_nothing_ends_a_generation_before_its_least_tokens_and_further_tokens_may_end_it(engine: Engine) -> None:
+    assert say(engine, min_tokens=3).num_tokens == 4
+    another = tiny_tokenizer().encode("x")[0]
+    generation = say(engine, logit_bias={another: 50.0}, stop_token_ids=[another])
+    assert (generation.finish_reason, generation.num_tokens, generation.text) == ("stop", 1, "")
+
+
+def test_a_request_that_vllm_refuses_fails_alone(engine: Engine) -> None:
+    with pytest.raises(RequestError, match=r"^vLLM refuses the request: .*logit_bias"):
+        say(engine, logit_bias={10**6: 1.0})
+    assert say(engine).num_tokens == 1
+
+
+def test_the_engine_tells_how_busy_it_is(engine: Engine) -> None:
+    assert isinstance(engine, Observable)
+    told: list[Load] = []
+    engine.observe(told.append, lambda reason: None)
+    say(engine)
+    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.0, preemptions=0)

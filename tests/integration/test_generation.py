@@ -206,6 +206,18 @@ def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_
     assert_exactly_once(old)
 
 
+def test_failed_rows_are_made_again_where_that_is_asked_for_and_the_others_stay(tmp_path: Path, ray_local: Any) -> None:
+    run, config, journal = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.5), tmp_path / "journal"
+    write_problems(run, [f"What is {n} + 1{' [broken]' if n < 5 else ''}?" for n in range(40)])
+    before = generate(config, run, engine_factory=FakeEngines(broken="[broken]"))
+    assert (before["rows"], before["failed"]) == (40, 5)
+    again = generate(config, run, engine_factory=FakeEngines(journal=str(journal)), retry_failed=True)
+    assert (again["rows"], again["failed"], again["resumed"]) == (40, 0, 35)
+    assert len(answers_made(journal)) == 3 * 5
+    assert again["engine_seconds"]["student"] > before["engine_seconds"]["student"]
+    assert_exactly_once(run)
+
+
 def test_a_run_of_other_settings_does_not_mix_with_what_is_there(tmp_path: Path, ray_local: Any) -> None:
     run, config = RunDir(tmp_path), make_config(tmp_path)
     write_problems(run, ["What is 1 + 1?"])

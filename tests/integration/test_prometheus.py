@@ -43,13 +43,17 @@ def scraped() -> dict[tuple[str, ...], float]:
     return {}
 
 
-def test_turns_tokens_failed_rows_and_engine_seconds_are_metrics_while_they_are_made(tmp_path: Path, quick_metrics: Any) -> None:
+def test_turns_tokens_failed_rows_engine_seconds_and_loads_are_metrics_while_they_are_made(tmp_path: Path, quick_metrics: Any) -> None:
     run, config, go = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), tmp_path / "go"
     write_problems(run, [*[f"What is {n} + 1?" for n in range(19)], "very " * 2_000])
     expected = {
         ("ray_cgd_turns_total", "student", "attempts"): 19.0,
         ("ray_cgd_tokens_total", "student", "generated"): 19.0 * 8,
         ("ray_cgd_failed_rows_total", "student", "prompt of N tokens leaves no room in context_length N; raise it"): 1.0,
+        ("ray_cgd_requests_running", "student"): 3.0,
+        ("ray_cgd_requests_waiting", "student"): 2.0,
+        ("ray_cgd_kv_cache_use", "student"): 0.5,
+        ("ray_cgd_preemptions_total", "student"): 1.0,
     }
     found: dict[tuple[str, ...], float] = {}
     deadline = time.monotonic() + PATIENCE_S

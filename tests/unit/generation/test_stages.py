@@ -20,7 +20,7 @@ from cgd_ray.data.prompts import Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Turn
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
 from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, turn_seed
-from tests.fakes import FakeEngine, FakeEngines, fake_digest
+from tests.fakes import FakeEngine, FakeEngines, answers_made, fake_digest
 
 MODEL = "examples/tinymath/models/student"
 FINGERPRINTS: dict[Turn, str] = {"attempt": "f-attempt", "critique": "f-critique", "refinement": "f-refinement", "direct": "f-direct"}
@@ -159,14 +159,14 @@ def test_a_row_whose_engine_call_fails_unexpectedly_says_why_and_the_others_succ
 
 
 def test_a_long_unexpected_error_becomes_one_short_line() -> None:
-    row = run(stage_that_fails(RuntimeError("two\nlines" + " of many words" * 1_000)), make_work(1)).to_pylist()[0]
+    row = run(stage_that_fails(RuntimeError("two\nlines" + " of many words" * 1_000), mark="What is"), make_work(1)).to_pylist()[0]
     assert row["error"].startswith("attempt: RuntimeError: two lines of many words")
     assert len(row["error"]) < 320
 
 
 def test_where_an_unexpected_error_came_from_is_logged_once_for_its_type(caplog: pytest.LogCaptureFixture) -> None:
-    run(stage_that_fails(KeyError("token")), make_work(5))
-    (record,) = (record for record in caplog.records if record.name == "cgd_ray.generation.stages")
+    run(stage_that_fails(KeyError("token"), mark="What is"), make_work(5))
+    (record,) = (record for record in caplog.records if record.name == "cgd_ray.generation.failures")
     assert "in generate" in caplog.text
     assert record.exc_info is not None
 
@@ -294,6 +294,42 @@ def test_an_engine_that_ends_the_run_stops_all_rows_and_leaves_its_reason(tmp_pa
     stage.engine = Broke(FakeEngines(), spec.role)
     assert run(stage, make_work(3)).num_rows == 0
     assert flag.read_text() == "no money left"
+
+
+@pytest.mark.parametrize("error", [RequestError("temperature is not supported"), TypeError("no such argument")])
+def test_a_fault_of_every_request_fails_no_row_and_ends_the_run_with_its_words(error: Exception, tmp_path: Path) -> None:
+    stage = stage_that_fails(error, mark="")
+    stage._spec = replace(stage._spec, stop_flag=tmp_path / "stop")
+    assert run(stage, make_work(20)).num_rows == 0
+    assert (tmp_path / "stop").read_text() == (
+        f"student: the engine answers nothing with these settings, not even 'Say yes.': {error}; mend that and run the same command again, "
+        "or choose another run_dir with other settings; no row has failed of it"
+    )
+
+
+def test_rows_fail_alone_once_anything_was_answered(tmp_path: Path) -> None:
+    """Also where it is the sign of life alone; nothing is asked for a sign after that."""
+    journal = tmp_path / "answers"
+    stage = AttemptStage(make_spec(FakeEngines(refused="What is", journal=str(journal))))
+    assert [row["error"] for row in run(stage, make_work(20)).to_pylist()] == ["attempt: refused by the fake"] * 20
+    assert len(answers_made(journal)) == 1
+
+
+def test_a_generation_drawn_from_the_engines_own_generator_has_no_seed() -> None:
+    drawn = make_spec(sampling=SamplingConfig(temperature=1.0, seed_per_request=False))
+    assert run(AttemptStage(drawn), make_work(2))["attempt_seed"].null_count == 2
+
+
+def test_engines_that_died_again_and_again_end_the_run_with_their_last_words(tmp_path: Path) -> None:
+    (tmp_path / "student.deaths_in_a_row").write_text("no-actor\tCUDA error\n" * 5)
+    (tmp_path / "deaths.txt").write_text("id0\n" * 3)  # of rows that were inside by chance
+    stage = AttemptStage(replace(make_spec(), suspects=tmp_path, stop_flag=tmp_path / "stop"))
+    assert run(stage, make_work(3)).num_rows == 0
+    assert (
+        (tmp_path / "stop")
+        .read_text()
+        .startswith(f"student: the engine of {MODEL} died 5 times before any had made anything, the last time: CUDA")
+    )
 
 
 @pytest.mark.parametrize(("reason", "num_finished"), [("", 1), ("no money left", 0)])

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
-from cgd_ray.generation.suspects import COMPANY_AFTER_ONE_DEATH, Places, Suspects
+from cgd_ray.generation.suspects import COMPANY_AFTER_ONE_DEATH, MOST_DEATHS_IN_A_ROW, Places, Suspects, begin_anew
 
 
 def make_suspects(directory: Path, actor: str = "actor", node: str = "here", lost: str = "") -> Suspects:
@@ -64,6 +64,43 @@ def test_a_death_on_a_living_node_counts_wherever_the_actor_begins_again(tmp_pat
 def test_an_actor_that_died_before_it_named_its_node_held_nothing(tmp_path: Path) -> None:
     (tmp_path / "actor.txt").touch()
     assert make_suspects(tmp_path).deaths("a") == 0
+
+
+LIVES = ExitStack()
+"""Is never left, as by a process that ends."""
+
+
+def die_saying(directory: Path, words: str, deaths: int) -> None:
+    """So many lives of one actor, whose rows are never finished."""
+    for _ in range(deaths):
+        suspects = make_suspects(directory)
+        LIVES.enter_context(suspects.entered("a"))
+        suspects.last_words(words)
+
+
+def test_an_engine_that_dies_again_and_again_before_anything_is_made_is_hopeless(tmp_path: Path) -> None:
+    die_saying(tmp_path, "out of\nmemory", deaths=MOST_DEATHS_IN_A_ROW - 1)
+    assert make_suspects(tmp_path).hopeless() is None
+    die_saying(tmp_path, "CUDA error", deaths=1)
+    assert make_suspects(tmp_path).hopeless() == "CUDA error"
+    assert make_suspects(tmp_path, "other").hopeless() is None
+
+
+def test_what_any_engine_of_the_role_makes_in_between_gives_hope(tmp_path: Path) -> None:
+    other = make_suspects(tmp_path, "other")
+    die_saying(tmp_path, "CUDA error", deaths=MOST_DEATHS_IN_A_ROW)
+    other.progressed()
+    assert make_suspects(tmp_path).hopeless() is None
+
+
+def test_a_new_run_does_not_blame_rows_for_engines_that_died_of_none(tmp_path: Path) -> None:
+    die_saying(tmp_path, "CUDA error", deaths=3)
+    begin_anew(tmp_path)
+    assert make_suspects(tmp_path, "new").deaths("a") == 2
+    die_saying(tmp_path, "CUDA error", deaths=MOST_DEATHS_IN_A_ROW)
+    begin_anew(tmp_path)
+    assert make_suspects(tmp_path, "new").deaths("a") == 0
+    assert make_suspects(tmp_path, "new").hopeless() is None
 
 
 def test_a_row_is_let_in_with_fewer_others_after_each_death(tmp_path: Path) -> None:
