@@ -11,7 +11,27 @@ import pytest
 from tests.processes import begun
 
 SCRIPT = Path(__file__).parents[2] / ".ci" / "install"
-TOOLS = "bash cp cut df dirname du env find flock grep head mkdir rm setsid sleep tail touch uname wc".split()
+TOOLS = [
+    "bash",
+    "cp",
+    "cut",
+    "df",
+    "dirname",
+    "du",
+    "env",
+    "find",
+    "flock",
+    "grep",
+    "head",
+    "mkdir",
+    "rm",
+    "setsid",
+    "sleep",
+    "tail",
+    "touch",
+    "uname",
+    "wc",
+]
 """All that the script needs of a system, besides compilers and Python."""
 TORCH = "torch==2.13.0+cpu"
 INDEX = "--index-url https://download.pytorch.org/whl/cpu"
