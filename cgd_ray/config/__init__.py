@@ -9,8 +9,9 @@ from cgd_ray.config.base import Settings, identity
 from cgd_ray.config.loading import differing_settings, load_config, to_yaml, with_defaults
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, SamplingConfig, ThinkingConfig
-from cgd_ray.config.training import AnswersConfig, ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
+from cgd_ray.config.training import ArmName, LoraConfig, TrainingConfig, VerdictName
 from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
+from cgd_ray.config.validation import AnswersConfig, ValidationConfig
 
 __all__ = [
     "EXECUTION_ONLY",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.cluster.capacity import check_cluster
+from cgd_ray.cluster.capacity import check_cluster, check_memory
 from cgd_ray.cluster.connection import connected, starts_here
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
 from cgd_ray.config import Config, RoleConfig
@@ -133,7 +133,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> None:
         if generates and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_sigterm():
-            for wait in check_cluster(config, resources, phases):
+            for wait in (*check_cluster(config, resources, phases), *check_memory(config, resources, phases)):
                 session.screen.say(wait)
             run.claim(config)
             for path, work in session.work_lists.items():
