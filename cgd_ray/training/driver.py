@@ -75,7 +75,7 @@ def run_trainer(job: TrainJob) -> float:
 
     cpus = cpus_of_worker(job.training_config(), [node["Resources"] for node in ray.nodes() if node["Alive"]])
     settled = replace(job, training={**job.training, "cpus_per_worker": cpus})
-    _make_trainer(settled, settled.training_config()).fit()
+    make_trainer(settled, settled.training_config()).fit()
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
     return cpus
@@ -88,7 +88,8 @@ def check_stopped(job: TrainJob) -> None:
         raise StoppedError(f"stopped after step {step}, which is saved; the same command goes on from there")
 
 
-def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
+def make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
+    """Ray Train's trainer for a job whose CPUs per worker are settled."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 

@@ -37,7 +37,7 @@ def export_bytes(training: TrainingConfig, model: str) -> int:
 
     with torch.device("meta"):
         causal_lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
-    num_parameters = sum(parameter.numel() for parameter in causal_lm.parameters())
+    num_parameters: int = sum(parameter.numel() for parameter in causal_lm.parameters())
     each = MERGED_BYTES if training.lora is not None else 4 if training.precision == "fp32" else 2
     return PROCESS_BYTES + num_parameters * each + min(SHARD_BYTES, num_parameters * each)
 

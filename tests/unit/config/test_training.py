@@ -64,7 +64,7 @@ def test_any_batch_goes_with_any_number_of_workers(batch: int) -> None:
 
 
 def test_what_was_added_is_named_by_fingerprints_only_where_it_is_set() -> None:
-    added = {"deepspeed": {"communication_data_type": "fp32"}, "deterministic": True, "collective_timeout_s": 60}
+    added: dict[str, Any] = {"deepspeed": {"communication_data_type": "fp32"}, "deterministic": True, "collective_timeout_s": 60}
     assert added.keys().isdisjoint(identity(TrainingConfig()))
     assert {name: identity(TrainingConfig(**added))[name] for name in added} == added
 
