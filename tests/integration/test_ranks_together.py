@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from cgd_ray.cluster.preflight import check_libraries
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.rundir import file_sha256
 from cgd_ray.training.checkpoints.restoring import newest_good
@@ -66,6 +67,11 @@ def _placed(model: str, meeting: Meeting) -> dict[str, Any]:
     for offload in ("optimizer", "parameters"):
         remote = zero.Init(config_dict_or_path=init_settings(OFFLOADED.model_copy(update={"offload": offload}))).remote_device
         placed[offload] = "the rank's own device" if isinstance(remote, torch.device) else str(remote)
+    check_libraries(OFFLOADED.model_copy(update={"deepspeed": {"zero_optimization": {"round_robin_gradients": True}}}))
+    try:
+        check_libraries(OFFLOADED.model_copy(update={"deepspeed": {"zero_optimization": {"overlap_com": True}}}))
+    except ValueError as error:
+        placed["refused_setting"] = str(error)
     engine = ZeroEngine(OFFLOADED, model, meeting)
     parts = [parameter.ds_tensor for parameter in engine.causal_lm.parameters()]
     placed["devices"] = sorted({str(part.device) for part in parts})
@@ -131,6 +137,11 @@ def test_parameters_that_are_offloaded_are_put_into_host_memory_from_the_start(s
     for of_rank in seen:
         assert (of_rank["optimizer"], of_rank["parameters"]) == ("the rank's own device", "cpu")
         assert (of_rank["devices"], of_rank["is_split"]) == (["cpu"], True)
+
+
+def test_what_deepspeed_refuses_is_refused_before_anything_starts(seen: list[dict[str, Any]]) -> None:
+    message = "training.deepspeed is {'zero_optimization': {'overlap_com': True}}, which DeepSpeed refuses ("
+    assert all(of_rank["refused_setting"].startswith(message) and "overlap_com" in of_rank["refused_setting"] for of_rank in seen)
 
 
 def test_deepspeeds_own_groups_have_the_trainings_timeout(seen: list[dict[str, Any]]) -> None:

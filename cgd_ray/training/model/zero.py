@@ -39,6 +39,17 @@ def use_accelerator(use_gpu: bool) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
+def check_settings(training: TrainingConfig) -> None:
+    """Have DeepSpeed read the settings. Raises ValueError for what it refuses of training.deepspeed; unknown names it may ignore."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    try:
+        DeepSpeedConfig(settings(training, 1, ModelSize(num_parameters=1, num_layers=1, hidden_size=1)))
+    except Exception as error:  # of its own, pydantic's, assertions
+        reason = " ".join(str(error).split())
+        raise ValueError(f"training.deepspeed is {training.deepspeed}, which DeepSpeed refuses ({reason}); correct or remove it") from None
+
+
 class ZeroEngine:
     """A model under training: DeepSpeed's engine around TargetLoss, with an AdamW of torch's own."""
 
