@@ -118,7 +118,7 @@ def trl(job: Job, loss_type: str) -> Outcome:
         packing=True,
         max_length=training.context_length,
         per_device_train_batch_size=training.micro_batch_size,
-        gradient_accumulation_steps=training.global_batch_size // (training.micro_batch_size * dist.get_world_size()),
+        gradient_accumulation_steps=training.micro_batches_per_step(dist.get_world_size()),
         max_steps=num_steps,
         learning_rate=training.learning_rate,
         max_grad_norm=training.max_grad_norm,

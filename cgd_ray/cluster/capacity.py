@@ -13,6 +13,7 @@ from typing import Literal
 
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config import Config, PlacementConfig, TrainingConfig
+from cgd_ray.training.placing import cpus_of_worker, export_bytes
 
 PHASES = ("generate", "train", "live", "evaluate")
 SMALLEST_SHARE = 1e-4  # of a resource, the unit in which Ray counts: 0.3 CPUs hold three times 0.1, which floats deny
@@ -25,6 +26,8 @@ def check_cluster(config: Config, resources: Resources, phases: Collection[str])
     Returns what the run will wait for. Where generation and training are live together, their most must fit beside each other: a training
     that has grown into an engine's place would wait for that engine's records for ever.
     """
+    cpus = cpus_of_worker(config.training, [node.resources for node in resources.nodes])
+    config = config.model_copy(update={"training": config.training.model_copy(update={"cpus_per_worker": cpus})})
     ordered = [phase for phase in PHASES if phase in phases]
     return [wait for phase in ordered for check in (_check_sums, _check_nodes) for wait in check(config, resources, phase)]
 
@@ -44,6 +47,23 @@ def check_cpus_here(config: Config, phases: Collection[str]) -> None:
 def _terms(kind: str, demands: Sequence["_Demand"]) -> str:
     """What a sum consists of."""
     return " + ".join(f"{demand.setting} {demand.count} x {demand.of(kind):g}" for demand in demands)
+
+
+def check_memory(config: Config, resources: Resources, phases: Collection[str]) -> list[str]:
+    """Where checkpoints are answered, some node has the memory to export one; returns what the run will wait for."""
+    if "train" not in phases or config.answering_student is None:
+        return []
+    needed = export_bytes(config.training, config.student.model)
+    largest = max((node.resources.get("memory", 0) for node in resources.nodes), default=0)
+    if needed <= largest:
+        return []
+    needs = (
+        f"training.validation.answers exports checkpoints, which takes {needed / 2**30:.1f} GiB of one node's memory, and no node has more "
+        f"than {largest / 2**30:.1f} GiB (Ray's resource `memory`)"
+    )
+    if all(resources.present(kind) == resources.most(kind) for kind in resources.limits):
+        raise ValueError(f"{needs}; add a larger node, or set training.validation.answers to null")
+    return [f"{needs}: waiting for the autoscaler to add such a node"]
 
 
 def _check_sums(config: Config, resources: Resources, phase: str) -> Iterator[str]:
@@ -126,6 +146,7 @@ def _engines(name: str, placement: PlacementConfig, bound: Literal["min_replicas
 
 def _workers(training: TrainingConfig, bound: Literal["fewest", "most"]) -> _Demand:
     fewest, most = training.worker_range
+    assert training.cpus_per_worker is not None, "check_cluster has settled it"
     return _Demand(
         setting="training.num_workers",
         count=fewest if bound == "fewest" else most,

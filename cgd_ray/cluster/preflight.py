@@ -49,10 +49,14 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
 
 
 def check_libraries(training: TrainingConfig) -> None:
-    """Optional libraries that the settings ask for are installed."""
+    """Optional libraries that the settings ask for are installed, and DeepSpeed takes what is passed through to it."""
     for module, extra, setting, is_needed in OPTIONAL:
         if is_needed(training) and find_spec(module) is None:
             raise ValueError(f"{setting}, but the library {module} is not installed; pip install 'cgd-ray[{extra}]' on every node")
+    if training.deepspeed:
+        from cgd_ray.training.model.zero import check_settings  # torch and DeepSpeed take seconds to import
+
+        check_settings(training)
 
 
 def check_key(teacher: RoleConfig) -> None:

@@ -10,8 +10,9 @@ from cgd_ray.config.loading import differing_settings, load_config, to_yaml
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSourceConfig, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
 from cgd_ray.config.sampling import SamplingConfig
-from cgd_ray.config.training import AnswersConfig, ArmName, LoraConfig, TrainingConfig, ValidationConfig, VerdictName
+from cgd_ray.config.training import ArmName, LoraConfig, TrainingConfig, VerdictName
 from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
+from cgd_ray.config.validation import AnswersConfig, ValidationConfig
 
 __all__ = [
     "EXECUTION_ONLY",

@@ -1,15 +1,14 @@
 """From selected records to an exported student."""
 
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cgd_ray.config.base import Count, Fraction, Settings
-from cgd_ray.config.roles import PlacementConfig
-from cgd_ray.config.sampling import SamplingConfig
+from cgd_ray.config.base import Added, Count, Fraction, Settings
+from cgd_ray.config.deepspeed import check_passed_on
+from cgd_ray.config.validation import ValidationConfig
 
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
@@ -50,6 +49,7 @@ def _check_shares(shares: Mapping[Any, Any], noun: str, valid: Sequence[str]) ->
 Arm = Annotated[ArmName | Mapping[ArmName, float], BeforeValidator(_check_arm)]
 VerdictMix = Annotated[Mapping[VerdictName, float], BeforeValidator(_check_verdict_mix)]
 Workers = Annotated[int | tuple[int, int], BeforeValidator(_check_workers)]
+PassedOn = Annotated[Mapping[str, Any], AfterValidator(check_passed_on)]
 
 
 STREAMABLE: Mapping[str, tuple[Sequence[Any], str]] = {
@@ -61,39 +61,6 @@ STREAMABLE: Mapping[str, tuple[Sequence[Any], str]] = {
     "validation": ((None,), "losses can be compared only once all held-out records are there"),
 }
 """Of the settings that most often need all records at once: which values training.streaming allows, and why no others."""
-
-
-class AnswersConfig(Settings):
-    """Held-out problems that the student of a checkpoint answers, the problem alone, beside the training, which does not wait for it."""
-
-    every_steps: Count
-    """Steps between the checkpoints that are measured so, a multiple of training.checkpoint_every_steps; the last step's is as well."""
-    max_problems: Count = 500
-    """Answer at most so many of the held-out problems that have a reference answer."""
-    sampling: SamplingConfig = SamplingConfig()
-    """How the student decodes."""
-    placement: PlacementConfig | None = None
-    """Engines, beside the workers of the training; null takes one replica of student.placement."""
-
-
-class ValidationConfig(Settings):
-    """What the student makes of held-out problems while it trains; never of a benchmark."""
-
-    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Share of the problems that is held out: chosen by a hash of the problem's id, so the same for every arm, seed, budget
-    and run."""
-    every_steps: Count
-    """Steps between looks at the held-out loss; the last step is always followed by one."""
-    answers: AnswersConfig | None = None
-    """Also measure pass@1 on held-out problems, by engines of its own; null measures the loss only."""
-    choose_by: Literal["loss", "pass@1"] = "loss"
-    """What makes the best checkpoint: the least held-out loss, or the highest pass@1 on held-out problems, which needs `answers`."""
-
-    @model_validator(mode="after")
-    def _what_is_chosen_by_is_measured(self) -> "ValidationConfig":
-        if self.choose_by == "pass@1" and self.answers is None:
-            raise ValueError("choose_by is pass@1 but answers is null, so pass@1 is not measured; set answers, or choose by loss")
-        return self
 
 
 class LoraConfig(Settings):
@@ -135,10 +102,9 @@ class TrainingConfig(Settings):
     """Train on the records while the others are still being generated, on accelerators beside the engines': one epoch in the order in
     which they are finished. `cgd run` only; what has to see all records first is refused."""
     global_batch_size: Count = 64
-    """Packed rows per optimizer step over all workers."""
+    """Packed rows per optimizer step over all workers, whose number need not divide it: shares differ by what is left over."""
     micro_batch_size: Count = 1
-    """Packed rows per worker in one forward pass; global_batch_size must be a multiple of micro_batch_size x num_workers, for every
-    size in the range when num_workers is one."""
+    """Packed rows per worker in one forward pass, at most."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
     """Peak rate."""
     warmup_fraction: Fraction = 0.03
@@ -159,8 +125,9 @@ class TrainingConfig(Settings):
     num_workers: Workers = 1
     """Ray Train workers, one process each; [fewest, most] takes what the cluster has, and follows it: the training goes on from its
     newest checkpoint with more or fewer workers."""
-    cpus_per_worker: Annotated[float, Field(ge=0.0)] = 1.0
-    """Ray CPUs reserved by one worker."""
+    cpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None
+    """Ray CPUs reserved by one worker, and its threads. Null is 1, but with use_gpu and offload, where CPUs do the optimizer's work, the
+    node's CPUs per GPU less one for what else runs there."""
     use_gpu: bool = False
     """One GPU per worker."""
     activation_checkpointing: bool = False
@@ -181,6 +148,15 @@ class TrainingConfig(Settings):
     """Train low-rank adapters only; null trains all weights. Needs the extra `lora`."""
     offload: Literal["none", "optimizer", "parameters"] = "none"
     """Keep the optimizer's state in host memory (ZeRO 1 to 3), with `parameters` the weights too (ZeRO 3): slower, for large models."""
+    deepspeed: Annotated[PassedOn, Added()] = Field(default_factory=dict)
+    """Further DeepSpeed settings, passed through, e.g. {zero_optimization: {overlap_comm: false}}. Those that other settings decide are
+    refused."""
+    deterministic: Annotated[bool, Added()] = False
+    """Only kernels that repeat every bit on the same hardware, slower on GPUs; an operation that has none ends the training. On CPUs all
+    do anyway."""
+    collective_timeout_s: Annotated[Count, Added()] = 1800
+    """Seconds after which ranks that wait for each other give up and the group is started again. What one rank does alone (choosing a
+    checkpoint, loading, exporting) does not count."""
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     """Where metrics go besides metrics.jsonl; mlflow and wandb need the extra `trackers`."""
     max_failures: Annotated[int, Field(ge=0)] = 2
@@ -215,18 +191,9 @@ class TrainingConfig(Settings):
         """Fewest and most workers; the same number twice when it is fixed."""
         return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
 
-    @model_validator(mode="after")
-    def _batch_divides(self) -> "TrainingConfig":
-        fewest, most = self.worker_range
-        unit = math.lcm(*(self.micro_batch_size * size for size in range(fewest, most + 1)))
-        if self.global_batch_size % unit:
-            nearest = max(unit, self.global_batch_size // unit * unit)
-            workers = f"{fewest}" if fewest == most else f"every size in {[fewest, most]}"
-            raise ValueError(
-                f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size {self.micro_batch_size} x "
-                f"num_workers {workers} = {unit}; {nearest} would do"
-            )
-        return self
+    def micro_batches_per_step(self, world_size: int) -> int:
+        """Forward passes of each of so many workers in one optimizer step."""
+        return -(-self.global_batch_size // (self.micro_batch_size * world_size))
 
     @model_validator(mode="after")
     def _a_stream_is_never_seen_whole(self) -> "TrainingConfig":

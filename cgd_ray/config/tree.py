@@ -46,6 +46,8 @@ EXECUTION_ONLY = (
     "training.trackers",
     "training.offload",
     "training.max_failures",
+    "training.deterministic",  # which kernels run, as use_gpu and zero_stage: the same numbers but for rounding
+    "training.collective_timeout_s",
     "training.validation.answers.placement",
 )
 """Settings, and groups of them, that change where and how fast a run executes, never what it produces; a finished run directory ignores

@@ -22,7 +22,7 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.durable import Arrivals
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA
-from cgd_ray.data.rundir import RunDir, atomic_write, read_manifest, write_manifest
+from cgd_ray.data.rundir import RunDir, atomic_write, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
@@ -41,7 +41,10 @@ PATIENCE_S = 5.0  # for a feeder in the middle of something, when the run ends e
 
 
 class Feeder:
-    """Brings records from generation's parts to the training's steps, each once, whatever was killed before."""
+    """Brings records from generation's parts to the training's steps, each once, whatever was killed before.
+
+    A part's report on its examples is kept, so that a later feeder makes only those again that were not dealt out yet.
+    """
 
     def __init__(self, config: Config, run: RunDir) -> None:
         student = config.student
@@ -51,6 +54,8 @@ class Feeder:
         self._arrivals = Arrivals(run)
         self._counts, self._reports, self._parts = Counts(), list[Mapping[str, Any]](), list[Path]()
         self._steps = StepWriter(config.training, run.packed, pq.read_metadata(run.work_list).num_rows)
+        self.num_prepared = 0
+        """Records that this feeder has made examples of, or has tried to."""
 
     def look(self, selector: Selector) -> None:
         """Bring along what has arrived since the last look."""
@@ -76,6 +81,10 @@ class Feeder:
         write_manifest(self._run.examples, records["fingerprint"], [], prepared)  # they went into the packed rows directly
         self._steps.finish(self._counts.written, records["fingerprint"])
 
+    def _report(self, part: Path) -> Path:
+        """Where the report on the examples of a part of the generation is kept, once they are all in the pool or dealt out."""
+        return self._run.examples / f"{part.stem}.json"
+
     def _selected(self, part: Path) -> Path:
         """Where the records of a part of the generation are once they are selected."""
         return self._run.selected / part.name
@@ -87,12 +96,19 @@ class Feeder:
 
     def _take(self, part: Path) -> None:
         """Count the selected records of a part and have their examples dealt out."""
-        selected = self._selected(part)
+        selected, records = self._selected(part), pq.read_table(self._selected(part))
         self._parts.append(selected)
-        self._counts.add(pq.read_table(selected))
-        preparation = Preparation(self._config.training, self._chat, self._prompts, [selected])
-        self._steps.add(preparation)
-        self._reports.append(preparation.report())
+        self._counts.add(records)
+        report, is_dealt = read_json(self._report(part)), self._steps.is_dealt
+        if report is None or sum(map(is_dealt, records["record_id"].to_pylist())) < report["examples"]:
+            left_out = None if report is None else is_dealt  # without a report it takes all of them to make one
+            preparation = Preparation(self._config.training, self._chat, self._prompts, [selected], is_left_out=left_out)
+            self._steps.add(preparation)
+            self.num_prepared += preparation.num_seen
+            if report is None:
+                report = preparation.report()
+                write_json(self._report(part), report)
+        self._reports.append(report)
 
 
 class Feeding(threading.Thread):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.cluster.capacity import check_cluster, check_cpus_here
+from cgd_ray.cluster.capacity import check_cluster, check_cpus_here, check_memory
 from cgd_ray.cluster.connection import connected, starts_here
 from cgd_ray.cluster.precision import as_begun, chosen, settle
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
@@ -151,7 +151,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
         if generates and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_signals(session.screen.say):
-            for wait in check_cluster(config, resources, phases):
+            for wait in (*check_cluster(config, resources, phases), *check_memory(config, resources, phases)):
                 session.screen.say(wait)
             if run.recorded_config() is None:
                 config = settle(config, resources)

@@ -22,9 +22,9 @@ from cgd_ray.training.observe.totals import training_totals
 class TrainerActor:
     """The actor's state: none."""
 
-    def run(self, job: TrainJob) -> None:
-        """Run the training to its end."""
-        run_trainer(job)
+    def run(self, job: TrainJob) -> float:
+        """Run the training to its end, as run_trainer()."""
+        return run_trainer(job)
 
 
 class BackgroundTraining:
@@ -43,10 +43,11 @@ class BackgroundTraining:
 
     def result(self) -> dict[str, Any]:
         """Wait for its end; returns what driver.train does, and raises the same."""
-        self._wait()
+        cpus = self._wait()
         check_stopped(self._job)
         return {
             **training_totals(self._job.training_config(), read_metrics(Path(self._job.metrics)), measured={}),
+            "cpus_per_worker": cpus,
             "seconds": time.monotonic() - self._started,
         }
 
@@ -57,11 +58,12 @@ class BackgroundTraining:
         if self._job.stop_flag.exists():
             ray.wait([self._task])
 
-    def _wait(self) -> None:
+    def _wait(self) -> float:
         import ray
 
         try:
-            ray.get(self._task)
+            cpus: float = ray.get(self._task)
+            return cpus
         except ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cgd_ray.training.measuring import Examine, OnMeasured, measuring
 from cgd_ray.training.observe.measurements import read_measurements
 from cgd_ray.training.observe.metrics import MetricsTail, read_metrics
 from cgd_ray.training.observe.totals import training_totals
+from cgd_ray.training.placing import cpus_of_worker, exporting
 
 POLL_INTERVAL_S = 0.5
 
@@ -38,8 +39,9 @@ def train(
     """Train on packed rows and publish the student; resumes from what the job's directory of checkpoints holds.
 
     on_step gets each step's metrics, in order. `examine` has a model answer held-out problems where training.validation.answers asks for
-    it (measuring.py), and on_measured gets what came out. Returns what training_totals() does, and seconds (of this call). Raises
-    TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once max_failures is used up.
+    it (measuring.py), and on_measured gets what came out. Returns what training_totals() does, cpus_per_worker and seconds (of this
+    call). Raises TrainingStoppedError, StoppedError when SIGTERM has ended it after a save, or Ray Train's error once max_failures is used
+    up.
     """
     started, training, metrics = time.monotonic(), job.training_config(), Path(job.metrics)
     begin(job)
@@ -48,13 +50,14 @@ def train(
         tailing(metrics, on_step),
         nullcontext() if examine is None else measuring(job, examine, on_measured),
     ):
-        run_trainer(job)
+        cpus = run_trainer(job)
     check_stopped(job)
     measured = read_measurements(job.measurements_file)
     prune(Path(job.checkpoints), training.keep_checkpoints, len(read_metrics(metrics)), measured)  # what was kept to be measured alone
     if training.export == "best" and training.validation is not None and training.validation.choose_by == "pass@1":
         _export_best_by_answers(job, training)
-    return {**training_totals(training, read_metrics(metrics), measured), "seconds": time.monotonic() - started}
+    totals = training_totals(training, read_metrics(metrics), measured)
+    return {**totals, "cpus_per_worker": cpus, "seconds": time.monotonic() - started}
 
 
 def begin(job: TrainJob) -> None:
@@ -64,11 +67,19 @@ def begin(job: TrainJob) -> None:
         flag.unlink(missing_ok=True)
 
 
-def run_trainer(job: TrainJob) -> None:
-    """Run the training on Ray Train to its end, or to where the stop flag ends it. Raises as train() does, but for StoppedError."""
-    _wait_for(_make_trainer(job, job.training_config()).fit)
+def run_trainer(job: TrainJob) -> float:
+    """Run the training on Ray Train to its end, or to where the stop flag ends it; returns the CPUs that each worker had.
+
+    Raises as train() does, but for StoppedError.
+    """
+    import ray
+
+    cpus = cpus_of_worker(job.training_config(), [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    settled = replace(job, training={**job.training, "cpus_per_worker": cpus})
+    _wait_for(make_trainer(settled, settled.training_config()).fit)
     if job.stopped_file.exists():
         raise TrainingStoppedError(_explain(job))
+    return cpus
 
 
 def _wait_for(fit: Callable[[], Any]) -> None:
@@ -93,9 +104,10 @@ def check_stopped(job: TrainJob) -> None:
         raise StoppedError(f"stopped after step {step}, which is saved; the same command goes on from there")
 
 
-def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
+def make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
+    """Ray Train's trainer for a job whose CPUs per worker are settled."""
     import ray.train
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     from cgd_ray.training.worker import train_loop
 
@@ -103,6 +115,7 @@ def _make_trainer(job: TrainJob, training: TrainingConfig) -> Any:
     return TorchTrainer(
         train_loop,
         train_loop_config=asdict(job),
+        torch_config=TorchConfig(timeout_s=training.collective_timeout_s),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,  # an int, or (fewest, most): Ray then follows the cluster
             use_gpu=training.use_gpu,
@@ -124,7 +137,7 @@ def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
 
     name = fingerprint(training, job.model, Path(job.packed), job.adapter)
     chosen = best(Path(job.checkpoints), name, "pass@1", read_measurements(job.measurements_file))
-    ray.get(ray.remote(num_cpus=0, max_calls=1)(export_checkpoint).remote(job, chosen, Path(job.export_to)))
+    ray.get(exporting(export_checkpoint, job).remote(job, chosen, Path(job.export_to)))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from cgd_ray.data.rundir import write_json
 from cgd_ray.training.checkpoints import store as checkpoints
 from cgd_ray.training.checkpoints.export import export, export_checkpoint
 from cgd_ray.training.checkpoints.model_card import model_card
+from cgd_ray.training.checkpoints.restoring import newest_good
 from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.writer import Saver
 from cgd_ray.training.feed.plan import PackedPlan, Plan
@@ -28,6 +29,8 @@ from cgd_ray.training.feed.rows import PackedRows
 from cgd_ray.training.feed.stream import StreamPlan, StreamRows
 from cgd_ray.training.held_out_loss import HeldOutLoss
 from cgd_ray.training.job import TrainJob
+from cgd_ray.training.meeting import Meeting
+from cgd_ray.training.model.determinism import repeat_every_bit
 from cgd_ray.training.model.host_memory import let_go_of_used_memory
 from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
 from cgd_ray.training.notices import Notice, Notices
@@ -54,6 +57,7 @@ class Rank:
     plan: Plan
     rows: PackedRows
     engine: ZeroEngine
+    meeting: Meeting
     rank: int
     fingerprint: str
     saver: Saver
@@ -140,53 +144,44 @@ def export_student(state: Rank) -> None:
     elif state.rank == 0 and validation is not None and validation.choose_by == "loss":
         best = checkpoints.best(Path(job.checkpoints), state.fingerprint, "loss", measured={})
         export_checkpoint(job, best, Path(job.export_to))
-    dist.barrier()
+    state.meeting.wait()
 
 
 def build_rank(job: TrainJob) -> Rank:
     """Load this rank's share of the model, and the plan."""
-    training = job.training_config()
-    torch.set_num_threads(max(1, int(training.cpus_per_worker)))
+    training, meeting = job.training_config(), Meeting()
+    torch.set_num_threads(max(1, int(training.cpus_per_worker or 1)))  # the driver has settled it
     torch.manual_seed(training.seed)
     use_accelerator(training.use_gpu)
+    if training.deterministic:
+        repeat_every_bit()
     if not training.use_gpu:
         let_go_of_used_memory()
-    packed, world_size = Path(job.packed), dist.get_world_size()
+    packed, rank, world_size = Path(job.packed), meeting.rank, meeting.world_size
     fingerprint = checkpoints.fingerprint(training, job.model, packed, job.adapter, job.stream)
-    attempt = [secrets.token_hex(4)]
-    dist.broadcast_object_list(attempt)
-    rank, directory = dist.get_rank(), Path(job.checkpoints)
+    attempt, directory = meeting.told(secrets.token_hex(4)), Path(job.checkpoints)
     return Rank(
         job=job,
         training=training,
         plan=StreamPlan(training, packed, world_size) if training.streaming else PackedPlan.make(training, packed, world_size),
         rows=StreamRows(packed, training.global_batch_size) if training.streaming else PackedRows(packed),
-        engine=ZeroEngine(training, job.model, world_size, job.adapter),
+        engine=ZeroEngine(training, job.model, meeting, job.adapter),
+        meeting=meeting,
         rank=rank,
         fingerprint=fingerprint,
-        saver=Saver(directory, fingerprint, attempt[0], rank, world_size, training.keep_checkpoints, job.measurements_file),
+        saver=Saver(directory, fingerprint, attempt, rank, world_size, training.keep_checkpoints, job.measurements_file),
         held_out=None if job.validation is None else HeldOutLoss(training, Path(job.validation), world_size),
     )
 
 
 def restore(state: Rank) -> int:
-    """Load the newest good checkpoint; returns the number of steps that are done. Rank 0 chooses for all."""
-    choice: list[checkpoints.Saved | ValueError | None] = [None]
-    if state.rank == 0:
-        directory = Path(state.job.checkpoints)
-        checkpoints.remove_leftovers(directory)
-        try:
-            choice = [checkpoints.newest(directory, state.fingerprint, state.plan.consumed)]
-        except ValueError as error:
-            choice = [error]
-    dist.broadcast_object_list(choice)
-    if isinstance(choice[0], ValueError):
-        raise choice[0]
-    if choice[0] is None:
+    """Load the newest good checkpoint; returns the number of steps that are done. A collective."""
+    found = newest_good(Path(state.job.checkpoints), state.fingerprint, state.plan.consumed, state.meeting)
+    if found is None:
         return 0
-    state.engine.load(Shards(choice[0].directory).read, choice[0].step)
-    logger.info("resumed after step %d from %s", choice[0].step, choice[0].directory)
-    return choice[0].step
+    state.engine.load(Shards(found.directory).read, found.step)
+    logger.info("resumed after step %d from %s", found.step, found.directory)
+    return found.step
 
 
 def save_next(state: Rank, saving: Metrics | None, metrics: Metrics | None, on_saved: OnSaved) -> Metrics | None:
@@ -219,7 +214,7 @@ def finish_save(state: Rank, metrics: Metrics | None, on_saved: OnSaved) -> None
     if metrics is None:
         return
     state.saver.finish()
-    dist.barrier()  # rank 0 has published it
+    state.meeting.wait()  # rank 0 has published it
     on_saved(metrics, checkpoints.directory_of(Path(state.job.checkpoints), int(metrics["train/step"])))
 
 

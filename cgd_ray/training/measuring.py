@@ -24,6 +24,7 @@ from cgd_ray.training.checkpoints import store as checkpoints
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.measurements import Measurement, add_measurement, read_measurements
 from cgd_ray.training.observe.trackers import start_trackers
+from cgd_ray.training.placing import exporting
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,7 @@ def _measure(job: TrainJob, saved: checkpoints.Saved, examine: Examine, is_given
     """The report, or why there is none; None when it is no longer wanted."""
     import ray
 
-    task = ray.remote(num_cpus=0, max_calls=1)  # its process ends with it, and what the export took of memory is free again
-    reference = task(_export_and_examine).remote(job, saved, examine)
+    reference = exporting(_export_and_examine, job).remote(job, saved, examine)
     while not ray.wait([reference], timeout=POLL_INTERVAL_S)[0]:
         if is_given_up():
             ray.cancel(reference, force=True)

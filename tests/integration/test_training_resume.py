@@ -25,6 +25,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "bf16-zero3": {"zero_stage": 3, "precision": "bf16"},
 }
 GROWN = {"one-to-two": 2, "one-to-two-and-zero3": 3}  # begun by one worker with ZeRO 2, ended by two with this stage
+UNEVEN = ["fp32-zero2", "fp32-zero3", "bf16-zero1"]  # ended by three workers, whose number does not divide the batch of eight rows
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
     run_ranks(1, root / "begin-one", train_interrupted, [trainings.job("one-to-two", num_workers=1, **SAVING)], RESUMED_AFTER)
     for name in LAYOUTS:
         shutil.copytree(root / f"{name}-same", root / f"{name}-fewer")
+    for name in UNEVEN:
+        shutil.copytree(root / f"{name}-same", root / f"{name}-uneven")
     shutil.copytree(root / "one-to-two", root / "one-to-two-and-zero3")
 
     whole = [trainings.job(f"{name}-whole", **settings) for name, settings in LAYOUTS.items()]
@@ -44,6 +47,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
     fewer = [trainings.job(f"{name}-fewer", **settings, **SAVING, num_workers=1) for name, settings in LAYOUTS.items()]
     run_ranks(2, root / "end-two", train_all, [*whole, *begun, *grown])
     run_ranks(1, root / "end-one", train_all, fewer)
+    uneven = [trainings.job(f"{name}-uneven", **LAYOUTS[name], **SAVING, num_workers=3) for name in UNEVEN]
+    run_ranks(3, root / "end-three", train_all, uneven)
     return trainings
 
 
@@ -60,6 +65,16 @@ def test_one_worker_goes_on_with_what_two_have_saved(trained: Trainings, name: s
     workers = [line["train/world_size"] for line in trained.metrics(f"{name}-fewer")]
     assert workers == [2] * RESUMED_AFTER + [1] * (NUM_STEPS - RESUMED_AFTER)
     assert trained.losses(f"{name}-fewer") == pytest.approx(trained.losses(f"{name}-whole"), rel=ROUNDING[name[:4]])
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_three_workers_go_on_with_what_two_have_saved_though_three_does_not_divide_the_batch(trained: Trainings, name: str) -> None:
+    workers = [line["train/world_size"] for line in trained.metrics(f"{name}-uneven")]
+    assert workers == [2] * RESUMED_AFTER + [3] * (NUM_STEPS - RESUMED_AFTER)
+    whole, uneven = trained.metrics(f"{name}-whole"), trained.metrics(f"{name}-uneven")
+    for counted in ("train/tokens", "train/target_tokens"):
+        assert [line[counted] for line in uneven] == [line[counted] for line in whole]
+    assert trained.losses(f"{name}-uneven") == pytest.approx(trained.losses(f"{name}-whole"), rel=ROUNDING[name[:4]])
 
 
 @pytest.mark.parametrize("name", GROWN)

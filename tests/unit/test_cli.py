@@ -119,7 +119,7 @@ SPOILED: dict[str, tuple[Callable[[Job], object], list[str], str]] = {
     "unknown key": (lambda job: None, ["training.lerning_rate=1"], "unknown setting training.lerning_rate; did you mean learning_rate"),
     "no value": (lambda job: None, ["training.learning_rate"], "'training.learning_rate' is not of the form a.b=c"),
     "broken YAML": (lambda job: None, ['run_dir="\\s"'], "no valid YAML .*put it in single quotes"),
-    "indivisible batch": (lambda job: None, ["training.num_workers=2"], "global_batch_size 1 is no multiple of .*num_workers 2"),
+    "two owners": (lambda job: None, ["training.deepspeed={optimizer: {}}"], "training.deepspeed: optimizer is {}; it is AdamW"),
     "no chat template": (remove_template, [], "has no chat template; add chat_template.jinja"),
     "no tokenizer": (remove_tokenizer, [], "has no tokenizer"),
     "model's own code": (add_remote_code, [], "asks to run its own code"),

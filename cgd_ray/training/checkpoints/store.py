@@ -28,6 +28,8 @@ ONLY_MEASURED = {"answers", "choose_by"}
 """Settings of training.validation of which the same is true."""
 
 ChooseBy = Literal["loss", "pass@1"]
+ChangedParts = Callable[[Path, Sequence[Mapping[str, Any]]], list[str]]
+"""Of the files with these manifest entries in a directory: which have other bytes than were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,7 @@ def prune(checkpoints: Path, keep: int, saved_step: int, measured: MeasurementsB
     found = [Saved.of(directory, manifest) for directory in directories if (manifest := read_json(directory / "manifest.json")) is not None]
     spared = {saved.directory for saved in found if _is_awaited(saved, measured)}
     for choose_by in get_args(ChooseBy):
-        if (best_of_all := _best(found, choose_by, measured)) is not None:
-            spared.add(best_of_all.directory)
+        spared.update(saved.directory for saved in _by_score(found, choose_by, measured)[:1])
     for directory in directories[keep:]:
         if directory not in spared:
             _remove(directory)
@@ -125,12 +126,22 @@ def remove_leftovers(checkpoints: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def newest(checkpoints: Path, name: str, consumed: Callable[[int], str | None] = lambda num_steps: None) -> Saved | None:
+def changed_parts(directory: Path, parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Read these files and tell which have other bytes than were written."""
+    return [part["path"] for part in parts if file_sha256(directory / part["path"]) != part["sha256"]]
+
+
+def newest(
+    checkpoints: Path,
+    name: str,
+    consumed: Callable[[int], str | None] = lambda num_steps: None,
+    changed: ChangedParts = changed_parts,
+) -> Saved | None:
     """The newest complete and undamaged checkpoint, or None; `consumed` names what a number of steps consumes of unfinished data.
 
     Raises ValueError when the newest was made from other data, settings or model.
     """
-    saved = next(_whole(checkpoints, name), None)
+    saved = next((saved for saved in _complete(checkpoints, name) if _is_undamaged(saved.directory, changed)), None)
     if saved is not None and saved.consumed != (now := consumed(saved.step)):
         raise ValueError(
             f"checkpoint {saved.directory} has consumed other rows than its {saved.step} steps hold now (fingerprint {saved.consumed}, "
@@ -141,7 +152,8 @@ def newest(checkpoints: Path, name: str, consumed: Callable[[int], str | None] =
 
 def best(checkpoints: Path, name: str, choose_by: ChooseBy, measured: MeasurementsByStep) -> Saved:
     """The complete and undamaged checkpoint with the least held-out loss or the highest pass@1; the last one when they are equal."""
-    found = _best(list(_whole(checkpoints, name)), choose_by, measured)
+    by_score = _by_score(list(_complete(checkpoints, name)), choose_by, measured)
+    found = next((saved for saved in by_score if _is_undamaged(saved.directory)), None)
     if found is None:
         remedies = {"loss": "set training.export to last", "pass@1": "mend what validation.jsonl names and remove it to measure again"}
         raise ValueError(f"{checkpoints} holds no undamaged checkpoint with a held-out {choose_by}; {remedies[choose_by]}")
@@ -150,16 +162,16 @@ def best(checkpoints: Path, name: str, choose_by: ChooseBy, measured: Measuremen
 
 def checked(directory: Path) -> Saved:
     """This checkpoint. Raises ValueError when it is incomplete or damaged."""
-    manifest = _undamaged_manifest(directory)
-    if manifest is None:
+    manifest = _complete_manifest(directory)
+    if manifest is None or not _is_undamaged(directory):
         raise ValueError(f"checkpoint {directory} is incomplete or damaged; it is not measured")
     return Saved.of(directory, manifest)
 
 
-def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
-    """Complete and undamaged checkpoints, newest first."""
+def _complete(checkpoints: Path, name: str) -> Iterator[Saved]:
+    """Checkpoints whose files have the right names and sizes, newest first."""
     for directory in sorted(checkpoints.glob("step-*"), reverse=True):
-        manifest = _undamaged_manifest(directory)
+        manifest = _complete_manifest(directory)
         if manifest is None:
             continue
         if manifest["fingerprint"] != name:
@@ -170,10 +182,10 @@ def _whole(checkpoints: Path, name: str) -> Iterator[Saved]:
         yield Saved.of(directory, manifest)
 
 
-def _best(newest_first: Sequence[Saved], choose_by: ChooseBy, measured: MeasurementsByStep) -> Saved | None:
-    """The best of those that were measured; the newest when they are equal."""
+def _by_score(newest_first: Sequence[Saved], choose_by: ChooseBy, measured: MeasurementsByStep) -> list[Saved]:
+    """Those that were measured, the best first; the newest of equal ones."""
     scores = [(saved, score) for saved in newest_first if (score := _score(saved, choose_by, measured)) is not None]
-    return max(scores, key=lambda scored: scored[1])[0] if scores else None
+    return [saved for saved, _ in sorted(scores, key=lambda scored: -scored[1])]
 
 
 def _score(saved: Saved, choose_by: ChooseBy, measured: MeasurementsByStep) -> float | None:
@@ -195,7 +207,7 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(condemned)
 
 
-def _undamaged_manifest(directory: Path) -> dict[str, Any] | None:
+def _complete_manifest(directory: Path) -> dict[str, Any] | None:
     try:
         manifest = read_manifest(directory)
     except ValueError as error:
@@ -203,12 +215,16 @@ def _undamaged_manifest(directory: Path) -> dict[str, Any] | None:
         return None
     if manifest is None:
         logger.warning("checkpoint %s is incomplete and skipped", directory)
-        return None
-    changed = [part["path"] for part in manifest["parts"] if file_sha256(directory / part["path"]) != part["sha256"]]
-    if changed:
-        logger.warning("checkpoint %s is damaged and skipped: %s does not match its hash", directory, changed[0])
-        return None
     return manifest
+
+
+def _is_undamaged(directory: Path, changed: ChangedParts = changed_parts) -> bool:
+    """Whether the files of a complete checkpoint have the bytes that were written."""
+    manifest = read_manifest(directory)
+    assert manifest is not None, "the caller has read it as well"
+    if damaged := changed(directory, manifest["parts"]):
+        logger.warning("checkpoint %s is damaged and skipped: %s does not match its hash", directory, damaged[0])
+    return not damaged
 
 
 def _model_identity(model: str) -> Any:

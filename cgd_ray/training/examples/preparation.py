@@ -9,7 +9,7 @@ reports added up.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,12 +63,23 @@ class Preparation:
     their critiques cannot be shuffled.
     """
 
-    def __init__(self, training: TrainingConfig, chat: Chat, prompts: Prompts, selected: Sequence[Path], side: Side = "training") -> None:
+    def __init__(
+        self,
+        training: TrainingConfig,
+        chat: Chat,
+        prompts: Prompts,
+        selected: Sequence[Path],
+        side: Side = "training",
+        is_left_out: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`is_left_out` tells of which records, by their ids, no example is wanted."""
         if side == "validation":
             training = training.model_copy(update={"max_examples": None, "max_target_tokens": None})
         self.chat = chat
         self._training, self._prompts = training, prompts
         kept = _read_records(training, selected)
+        if is_left_out is not None:
+            kept = kept.filter(pa.array([not is_left_out(name) for name in kept["record_id"].to_pylist()], pa.bool_()))
         records = _side_of(kept, training, side)
         if training.critiques in CRITIQUES:
             records = _with_other_critiques(records, training, prompts, side)

@@ -2,7 +2,8 @@
 
 The order is a seeded permutation per epoch and knows nothing of the world size: global step s takes rows order[s*G : (s+1)*G], rank r
 its contiguous share. So each rank takes the same number of steps, and what is consumed after k steps is a prefix of a fixed order. The
-last batch of an epoch is filled up with empty rows, so each example is trained exactly once an epoch.
+last batch of an epoch is filled up with empty rows, so each example is trained exactly once an epoch. Where the ranks' micro-batches have
+more places than the batch has rows, empty ones are spread among them: the loss is weighted by tokens, so any number of ranks will do.
 How to use: `plan = PackedPlan.make(training, packed, world_size); plan.micro_batches(step, rank)`. stream.py has the other plan.
 """
 
@@ -146,17 +147,16 @@ class PackedPlan:
     @property
     def num_micro_batches(self) -> int:
         """Forward passes of one rank in one step."""
-        rows_per_step: int = self.order_SG.shape[1]
-        return rows_per_step // (self.world_size * self.training.micro_batch_size)
+        return self.training.micro_batches_per_step(self.world_size)
 
     def micro_batches(self, step: int, rank: int) -> np.ndarray:
         """[M, micro_batch_size] rows that this rank trains on at this step."""
-        rows: np.ndarray = self._by_rank(self.order_SG[step])[rank]
+        rows: np.ndarray = self._by_rank(self.order_SG[step], EMPTY)[rank]
         return rows
 
     def num_chunks(self, step: int) -> list[int]:
         """[M] logits chunks of each micro-batch: the same on all ranks, enough for the rank with the most targets."""
-        targets_M = self._by_rank(self.targets_SG[step]).sum(axis=2).max(axis=0)
+        targets_M = self._by_rank(self.targets_SG[step], 0).sum(axis=2).max(axis=0)
         return [max(1, -(-int(targets) // self.training.logits_chunk_tokens)) for targets in targets_M]
 
     def sizes(self, step: int) -> StepSizes:
@@ -176,8 +176,14 @@ class PackedPlan:
         """Names what the first steps have consumed beyond what the data's own hash tells: nothing."""
         return None
 
-    def _by_rank(self, values_G: np.ndarray) -> np.ndarray:
-        return values_G.reshape(self.world_size, self.num_micro_batches, self.training.micro_batch_size)
+    def _by_rank(self, values_G: np.ndarray, of_empty: int) -> np.ndarray:
+        """[W, M, micro_batch_size] values of the rows in the micro-batches of W ranks, which differ by one row at most."""
+        num_batches = self.world_size * self.num_micro_batches
+        batch_G = np.arange(len(values_G)) * num_batches // len(values_G)  # where the places just suffice, so many rows in each
+        place_G = np.arange(len(values_G)) - np.searchsorted(batch_G, batch_G)
+        by_batch = np.full((num_batches, self.training.micro_batch_size), of_empty, dtype=np.int64)
+        by_batch[batch_G, place_G] = values_G
+        return by_batch.reshape(self.world_size, self.num_micro_batches, self.training.micro_batch_size)
 
 
 def _epoch_order(num_rows: int, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:

@@ -46,6 +46,10 @@ class StepWriter:
         """Put examples into the pool, unless they were dealt out before."""
         self._pool += [example for example in examples if example.record_id not in self._dealt]
 
+    def is_dealt(self, record_id: str) -> bool:
+        """Whether the example of this record was dealt out."""
+        return record_id in self._dealt
+
     def write(self, num_seen: int) -> None:
         """Write the files of all steps that the pool fills; `num_seen` records, kept or not, have been looked at."""
         while sum(len(item.example.input_ids) for item in self._pool) >= self._rows_per_step * self._context_length:

@@ -55,7 +55,7 @@ class StreamPlan:
     @property
     def num_micro_batches(self) -> int:
         """Forward passes of one rank in one step."""
-        return self._training.global_batch_size // (self.world_size * self._training.micro_batch_size)
+        return self._training.micro_batches_per_step(self.world_size)
 
     def micro_batches(self, step: int, rank: int) -> np.ndarray:
         """[M, micro_batch_size] rows that this rank trains on at this step."""

@@ -1,7 +1,8 @@
-"""DeepSpeed ZeRO: the settings, the engine, its state and its whole weights; the only file that imports deepspeed.
+"""DeepSpeed ZeRO: the engine, its state and its whole weights; the only file that imports deepspeed.
 
 Stages 0 to 3 train the same numbers; what differs is which of optimizer state, gradients and parameters each rank holds a share of.
-How to use: `engine = build_engine(training, model_path, world_size); engine.step(losses, learning_rate)`.
+How to use: `engine = ZeroEngine(training, model_path, Meeting())`; for each micro-batch `engine.backward(engine.forward(inputs), targets)`
+and `engine.end_micro_batch(learning_rate)`.
 """
 
 import logging
@@ -9,20 +10,22 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.engines.adapters import merge, read_adapter
+from cgd_ray.training.meeting import Meeting
 from cgd_ray.training.model import zero_state
 from cgd_ray.training.model.lora import add_adapters, exported_weights
+from cgd_ray.training.model.zero_settings import init_settings, is_plain, settings
 from cgd_ray.training.observe.throughput import ModelSize
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
 
 
 def use_accelerator(use_gpu: bool) -> None:
@@ -36,38 +39,21 @@ def use_accelerator(use_gpu: bool) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def settings(training: TrainingConfig, world_size: int, size: ModelSize) -> dict[str, Any]:
-    """DeepSpeed's own configuration."""
-    half = training.precision == "bf16"
-    stage = training.zero_stage
-    zero: dict[str, Any] = {"stage": stage}
-    if stage > 0:
-        zero |= {"reduce_bucket_size": min(LARGEST_REDUCE_BUCKET, size.num_parameters), "overlap_comm": training.use_gpu}
-    if training.offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
-    if training.offload == "parameters":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
-    if stage == 3:
-        zero["stage3_param_persistence_threshold"] = 10 * size.hidden_size  # norms and the like stay whole
-    return {
-        "train_micro_batch_size_per_gpu": training.micro_batch_size,
-        "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
-        "gradient_clipping": 0.0 if _is_plain(training) else training.max_grad_norm,
-        "bf16": {"enabled": half},
-        # Micro-batches add up in fp32, or small gradients vanish; DeepSpeed knows this for ZeRO only.
-        "data_types": {"grad_accum_dtype": "fp32"} if half and stage > 0 else {},
-        "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,  # AdamW's fused implementation is torch's own on CPUs too
-        # Timing a collective makes it blocking, which on a CPU it is anyway, but for ZeRO-3's.
-        "comms_logger": {"enabled": not training.use_gpu and stage < 3, "prof_all": True, "verbose": False},
-        "steps_per_print": None,
-    }
+def check_settings(training: TrainingConfig) -> None:
+    """Have DeepSpeed read the settings. Raises ValueError for what it refuses of training.deepspeed; unknown names it may ignore."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    try:
+        DeepSpeedConfig(settings(training, 1, ModelSize(num_parameters=1, num_layers=1, hidden_size=1)))
+    except Exception as error:  # of its own, pydantic's, assertions
+        reason = " ".join(str(error).split())
+        raise ValueError(f"training.deepspeed is {training.deepspeed}, which DeepSpeed refuses ({reason}); correct or remove it") from None
 
 
 class ZeroEngine:
     """A model under training: DeepSpeed's engine around TargetLoss, with an AdamW of torch's own."""
 
-    def __init__(self, training: TrainingConfig, model: str, world_size: int, adapter: str | None = None) -> None:
+    def __init__(self, training: TrainingConfig, model: str, meeting: Meeting, adapter: str | None = None) -> None:
         """Load the model, with a LoRA adapter merged into it, on all ranks.
 
         torch.distributed is up, and use_accelerator has been called.
@@ -76,10 +62,10 @@ class ZeroEngine:
 
         from cgd_ray.training.model.loss import TargetLoss
 
-        self._training = training
-        self._world_size = world_size
+        self._training, self._meeting = training, meeting
         self._plain_norm: torch.Tensor | None = None
-        causal_lm = _load_sharded(training, model, adapter) if training.zero_stage == 3 else load_model(training, model, adapter)
+        is_sharded = training.zero_stage == 3
+        causal_lm = _load_sharded(training, model, adapter, meeting) if is_sharded else load_model(training, model, adapter)
         if training.lora is not None:
             add_adapters(causal_lm, training.lora, training.seed)
         if training.activation_checkpointing:
@@ -89,12 +75,14 @@ class ZeroEngine:
         self.model_size = ModelSize(
             num_parameters=_num_parameters(causal_lm), num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size
         )
+        meeting.wait()  # one node may have read or downloaded the model much faster than another
         self._engine, *_ = deepspeed.initialize(
             model=TargetLoss(causal_lm),
             optimizer=self._optimizer,
-            config=settings(training, world_size, self.model_size),
+            config=settings(training, meeting.world_size, self.model_size),
             dist_init_required=False,
         )
+        _wait_for_collectives(self._engine, timedelta(seconds=training.collective_timeout_s))
         # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
         self._optimizer.state.clear()
         trained = {name: parameter for name, parameter in causal_lm.named_parameters() if parameter.requires_grad}
@@ -124,7 +112,7 @@ class ZeroEngine:
         The step's gradient is that of the mean over all global_targets of the global batch, so each sum is divided by that number, and
         multiplied by the world size because DeepSpeed averages over ranks.
         """
-        self._engine.backward(loss_sum * (self._world_size / global_targets), scale_wrt_gas=False)
+        self._engine.backward(loss_sum * (self._meeting.world_size / global_targets), scale_wrt_gas=False)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -138,13 +126,13 @@ class ZeroEngine:
         """Count the micro-batch; after the last one of a step, clip and update at this rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        if _is_plain(self._training) and self._engine.is_gradient_accumulation_boundary():
+        if is_plain(self._training) and self._engine.is_gradient_accumulation_boundary():
             self._plain_norm = torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), self._training.max_grad_norm)
         self._engine.step()
 
     def grad_norm(self) -> float:
         """Norm of the last step's gradients over all ranks, before clipping."""
-        norm = self._plain_norm if _is_plain(self._training) else self._engine.get_global_grad_norm()
+        norm = self._plain_norm if is_plain(self._training) else self._engine.get_global_grad_norm()
         assert norm is not None, "no step has been taken"
         return float(norm)
 
@@ -165,13 +153,13 @@ class ZeroEngine:
 
     def load(self, read: zero_state.ReadRange, step: int) -> None:
         """Restore the state after `step` steps, whatever number of workers and ZeRO stage has saved it; a collective."""
-        self._state.load(read, step)
+        self._state.load(read, step, self._meeting.wait)
 
     def whole_weights(self) -> dict[str, torch.Tensor] | None:
         """All weights on the CPU, by name, on rank 0 and None elsewhere; a collective. One parameter at a time passes the device."""
         from deepspeed import zero
 
-        is_first = torch.distributed.get_rank() == 0
+        is_first = self._meeting.rank == 0
         weights: dict[str, torch.Tensor] = {}
         for item in exported_weights(self.causal_lm):
             with zero.GatheredParameters(item.parameters, enabled=hasattr(item.parameters[0], "ds_id")):
@@ -186,15 +174,10 @@ def saved_buffers(causal_lm: Any) -> dict[str, torch.Tensor]:
     return {name: buffer.to("cpu", copy=True) for name, buffer in causal_lm.named_buffers() if name in saved}
 
 
-def _is_plain(training: TrainingConfig) -> bool:
-    """Whether DeepSpeed leaves the optimizer as it is; it then clips without telling the norm, so that is done here."""
-    return training.zero_stage == 0 and training.precision == "fp32"
-
-
 def _layout(training: TrainingConfig) -> zero_state.Layout:
     """How DeepSpeed wraps AdamW for this stage and precision."""
     if training.zero_stage == 0:
-        return zero_state.PARAMETERS if _is_plain(training) else zero_state.COPIES
+        return zero_state.PARAMETERS if is_plain(training) else zero_state.COPIES
     return zero_state.SHARDS if training.zero_stage == 3 else zero_state.PARTITIONS
 
 
@@ -210,7 +193,15 @@ def load_model(training: TrainingConfig, model: str, adapter: str | None = None)
     return causal_lm
 
 
-def _load_sharded(training: TrainingConfig, model: str, adapter: str | None) -> Any:
+def _wait_for_collectives(engine: Any, timeout: timedelta) -> None:
+    """DeepSpeed copies the process group without its timeout: torch gives the copy 10 minutes on GPUs. There is no other way to set it."""
+    from torch.distributed.distributed_c10d import _set_pg_timeout
+
+    for group in {id(group): group for group in (engine.data_parallel_group, engine.seq_data_parallel_group)}.values():
+        _set_pg_timeout(timeout, group)
+
+
+def _load_sharded(training: TrainingConfig, model: str, adapter: str | None, meeting: Meeting) -> Any:
     """The model with every parameter split over the ranks from the start: only rank 0 ever holds it whole, in host memory."""
     from deepspeed import zero
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -219,11 +210,11 @@ def _load_sharded(training: TrainingConfig, model: str, adapter: str | None) -> 
     from cgd_ray.training.model.attention import PACKED_ATTENTION
 
     config = AutoConfig.from_pretrained(model)
-    plain = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": training.precision == "bf16"}}
-    with zero.Init(config_dict_or_path=plain), no_init_weights():
+    with zero.Init(config_dict_or_path=init_settings(training)), no_init_weights():
         sharded = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=DTYPES[training.precision])
     sharded.tie_weights()  # no_init_weights leaves this out as well
-    whole = dict(load_model(training, model, adapter).named_parameters()) if torch.distributed.get_rank() == 0 else {}
+    whole = dict(load_model(training, model, adapter).named_parameters()) if meeting.rank == 0 else {}
+    meeting.wait()
     for name, parameter in sharded.named_parameters():
         with zero.GatheredParameters(parameter, modifier_rank=0), torch.no_grad():
             if whole:

@@ -2,7 +2,7 @@
 
 Each way in which DeepSpeed wraps AdamW is one Layout: how to find the ranges, and how to bring the model in line after they were
 loaded. Saved by these names, the state fits any number of workers and any ZeRO stage.
-How to use: `state = ZeroState(layout_name, deepspeed_optimizer, adamw, named_parameters)`; `state.snapshot()`, `state.load(read, step)`.
+How to use: `state = ZeroState(layout, deepspeed_optimizer, adamw, named_parameters)`; `state.snapshot()`, `state.load(read, step, meet)`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -75,8 +75,8 @@ class ZeroState:
             for kind, tensor in self._tensors(fragment)
         }
 
-    def load(self, read: ReadRange, step: int) -> None:
-        """Restore the state after `step` optimizer steps; a collective."""
+    def load(self, read: ReadRange, step: int, meet: Callable[[], None]) -> None:
+        """Restore the state after `step` optimizer steps; a collective. `meet` waits for all ranks, whose reading may take long."""
         for flat in {id(fragment.flat): fragment.flat for fragment in self._fragments}.values():
             # As AdamW's fused implementation makes it on its first step.
             moments = {name: torch.zeros_like(flat, requires_grad=False) for name in MOMENTS}
@@ -84,6 +84,7 @@ class ZeroState:
         for fragment in self._fragments:
             for kind, tensor in self._tensors(fragment):
                 fragment.of(tensor).copy_(read(kind, fragment.name, fragment.start, fragment.numel))
+        meet()
         self._layout.refresh(self._wrapper)
 
     def _tensors(self, fragment: Fragment) -> Iterator[tuple[str, torch.Tensor]]:

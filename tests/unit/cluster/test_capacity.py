@@ -6,10 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cgd_ray.cluster.capacity import check_cluster, check_cpus_here
+from cgd_ray.cluster.capacity import check_cluster, check_cpus_here, check_memory
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config import Config
 from cgd_ray.data.prompts import Prompts
+from tests.builders import tiny_model
 
 MODELS = Path("examples/tinymath/models").absolute()
 PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
@@ -251,3 +252,32 @@ def test_cpus_of_a_ray_that_is_started_here_are_counted_before_it_is_and_the_way
         check_cpus_here(live, {"live"})
     check_cpus_here(live.model_copy(update={"cluster": live.cluster.model_copy(update={"num_cpus": 4})}), {"live"})
     check_cpus_here(live, {"evaluate"})
+
+
+def test_a_checkpoint_that_no_node_has_the_memory_to_export_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    validation = {"fraction": 0.1, "every_steps": 2, "answers": {"every_steps": 2}}
+    config = make_config(student={"model": str(model)}, training={"checkpoint_every_steps": 2, "validation": validation})
+    small, large = ({"CPU": 4, "memory": size} for size in (2.0**30, 2.0**31))
+    with pytest.raises(
+        ValueError, match=r"takes 1\.0 GiB of one node's memory, and no node has more than 1\.0 GiB .*add a larger node, or"
+    ):
+        check_memory(config, fixed(small), PHASES)
+    assert check_memory(config, Resources(nodes=[Node(resources=small), Node(resources=large)]), PHASES) == []
+    assert check_memory(config, fixed(small), ["generate"]) == []
+    assert check_memory(make_config(), fixed(small), PHASES) == []
+    (wait,) = check_memory(config, Resources(nodes=[Node(resources=small)], limits={"CPU": 64}), PHASES)
+    assert wait.endswith("waiting for the autoscaler to add such a node")
+
+
+def test_the_cpus_of_a_worker_that_are_taken_from_the_nodes_are_counted() -> None:
+    training = {"num_workers": 4, "use_gpu": True, "offload": "optimizer", "streaming": True}
+
+    def planned(cpus_per_replica: int) -> Config:
+        teacher = {"placement": {"gpus_per_replica": 2, "cpus_per_replica": cpus_per_replica}}
+        return make_config(student={"placement": {"gpus_per_replica": 2}}, teacher=teacher, training=training)
+
+    node = fixed({"CPU": 64, "GPU": 8})
+    assert check_cluster(planned(35), node, ["live"]) == []
+    with pytest.raises(ValueError, match=r"live needs 65 CPUs .* training.num_workers 4 x 7\), the cluster has 64"):
+        check_cluster(planned(36), node, ["live"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cgd_ray.config import TrainingConfig
+from cgd_ray.config import TrainingConfig, identity
 
 VALIDATION: dict[str, Any] = {"fraction": 0.1, "every_steps": 5}
 ANSWERED: dict[str, Any] = {**VALIDATION, "answers": {"every_steps": 6}}
@@ -26,8 +26,14 @@ def test_a_number_of_workers_or_a_range(workers: Any, expected: tuple[int, int])
         ({"num_workers": [1, 2, 3]}, r"\[1, 2, 3\] is neither"),
         ({"num_workers": "two"}, "'two' is neither"),
         ({"num_workers": True}, "True is neither"),
-        ({"num_workers": [1, 3], "global_batch_size": 8}, r"8 is no multiple of .* every size in \[1, 3\] = 6; 6 would do"),
-        ({"num_workers": 3, "micro_batch_size": 4, "global_batch_size": 40}, "micro_batch_size 4 x num_workers 3 = 12; 36 would do"),
+        ({"deepspeed": {"bf16": {"enabled": True}}}, "bf16 is {'enabled': True}; set training.precision"),
+        ({"deepspeed": {"train_batch_size": 8}}, "train_batch_size is 8; set training.global_batch_size"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "zero_optimization.stage is 3; set training.zero_stage"),
+        ({"deepspeed": {"zero_optimization": {"offload_param": {"device": "nvme"}}}}, "offload_param is .*; set training.offload"),
+        (
+            {"deepspeed": {"zero_optimization": 3}},
+            "zero_optimization is 3, which is no group of settings; write e.g. {overlap_comm: false}",
+        ),
         ({"offload": "optimizer", "zero_stage": 0}, "offload optimizer needs zero_stage 1 or more, zero_stage is 0"),
         ({"offload": "parameters", "zero_stage": 2}, "offload parameters needs zero_stage 3 or more, zero_stage is 2"),
         ({"export": "best", "checkpoint_every_steps": 5}, "export is best but validation is null"),
@@ -47,6 +53,20 @@ def test_a_number_of_workers_or_a_range(workers: Any, expected: tuple[int, int])
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainingConfig(**settings)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 840])
+def test_any_batch_goes_with_any_number_of_workers(batch: int) -> None:
+    training = TrainingConfig(num_workers=(8, 16), micro_batch_size=3, global_batch_size=batch)
+    for workers in range(8, 17):
+        places = training.micro_batches_per_step(workers) * workers * 3
+        assert batch <= places < batch + workers * 3
+
+
+def test_what_was_added_is_named_by_fingerprints_only_where_it_is_set() -> None:
+    added: dict[str, Any] = {"deepspeed": {"communication_data_type": "fp32"}, "deterministic": True, "collective_timeout_s": 60}
+    assert added.keys().isdisjoint(identity(TrainingConfig()))
+    assert {name: identity(TrainingConfig(**added))[name] for name in added} == added
 
 
 @pytest.mark.parametrize("critiques", ["specific", "generic", "none"])

@@ -158,7 +158,7 @@ def test_a_feeder_killed_before_any_of_its_files_appears_deals_nothing_twice_and
     whole = Played(tmp_path / "whole", model)
     whole.play(range(NUM_PARTS))
     whole.assert_complete()
-    num_renames = NUM_PARTS + len(whole.steps()) + 3  # selected parts, steps, manifests
+    num_renames = 2 * NUM_PARTS + len(whole.steps()) + 3  # selected parts and reports on them, steps, manifests
     for kill in range(num_renames):
         played = Played(tmp_path / str(kill), model)
         played.play(range(NUM_PARTS), kill)
@@ -166,6 +166,26 @@ def test_a_feeder_killed_before_any_of_its_files_appears_deals_nothing_twice_and
         played.assert_complete()
     Played(tmp_path / "more", model).play(range(NUM_PARTS), num_renames)
     assert KILLER.left == 0, "there should be no further file to be killed before"
+
+
+def test_a_resumed_feeder_makes_no_example_again_that_was_dealt_out(model: Path, tmp_path: Path) -> None:
+    played = Played(tmp_path, model)
+    first = Feeder(played.config, played.run)
+    with Selector(played.config.selection) as selector:
+        for number in range(NUM_PARTS):
+            played.write_part(number)
+            first.look(selector)
+        assert first.num_prepared == len(played.kept())
+        waiting = len(played.kept()) - len(played.dealt())
+        second = Feeder(played.config, played.run)
+        second.look(selector)
+    assert 0 < waiting == second.num_prepared < len(played.kept()) / 2
+    played.play([])
+    played.assert_complete()
+    third = Feeder(played.config, played.run)
+    with Selector(played.config.selection) as selector:
+        third.look(selector)
+    assert third.num_prepared == 0
 
 
 def test_a_part_that_is_not_committed_is_not_taken(model: Path, tmp_path: Path) -> None:

@@ -200,6 +200,8 @@ def test_the_fingerprint_follows_settings_data_and_model_and_not_where_it_runs(t
         "max_failures": 9,
         "offload": "parameters",
         "trackers": ("wandb",),
+        "deterministic": True,
+        "collective_timeout_s": 60,
     }
     assert elsewhere.keys() == set(NO_EFFECT)
     assert fingerprint(training.model_copy(update=elsewhere), str(model), packed) == mine

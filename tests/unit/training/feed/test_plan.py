@@ -14,7 +14,7 @@ from cgd_ray.training.feed.plan import PackedPlan
 from cgd_ray.training.feed.rows import EMPTY, PackedRows, make_batch
 from tests.builders import packed_examples, random_examples
 
-WORLD_SIZES = (1, 2, 4)
+WORLD_SIZES = (1, 2, 3, 4, 5, 16)  # of which 3, 5 and 16 do not divide a batch of 8 rows in micro-batches of 2
 EXAMPLES = random_examples(100)
 
 
@@ -52,8 +52,20 @@ def test_each_row_is_trained_exactly_once_an_epoch(packed: Path, table: Any, wor
 def test_what_is_consumed_after_k_steps_does_not_depend_on_the_number_of_workers(packed: Path) -> None:
     plans = [make_plan(packed, world_size) for world_size in WORLD_SIZES]
     for step in range(plans[0].num_steps):
-        consumed = [[row for rank_rows in rows_of(plan, step) for row in rank_rows] for plan in plans]
-        assert consumed[0] == consumed[1] == consumed[2]
+        consumed = [[row for rank_rows in rows_of(plan, step) for row in rank_rows if row != EMPTY] for plan in plans]
+        assert all(rows == consumed[0] for rows in consumed)
+        assert all(plan.sizes(step) == plans[0].sizes(step) for plan in plans)
+
+
+def test_more_or_fewer_workers_in_the_middle_of_an_epoch_take_each_row_once(packed: Path, table: Any) -> None:
+    two, three = make_plan(packed, 2, num_epochs=1), make_plan(packed, 3, num_epochs=1)
+    resumed_after = two.num_steps // 2
+    begun = [row for step in range(resumed_after) for rank_rows in rows_of(two, step) for row in rank_rows if row != EMPTY]
+    ended = [
+        row for step in range(resumed_after, three.num_steps) for rank_rows in rows_of(three, step) for row in rank_rows if row != EMPTY
+    ]
+    assert 0 < len(begun) < table.num_rows
+    assert sorted(begun + ended) == list(range(table.num_rows))
 
 
 def test_the_ranks_share_a_step_without_overlap_and_evenly(packed: Path) -> None:
@@ -63,6 +75,17 @@ def test_the_ranks_share_a_step_without_overlap_and_evenly(packed: Path) -> None
         assert [len(share) for share in shares] == [2, 2, 2, 2]
         taken = [row for share in shares for row in share if row != EMPTY]
         assert len(taken) == len(set(taken))
+
+
+@pytest.mark.parametrize(("world_size", "micro_batch_size"), [(2, 1), (3, 1), (3, 2), (5, 3), (16, 2), (2, 7)])
+def test_shares_that_cannot_be_even_differ_by_one_row_a_micro_batch(packed: Path, world_size: int, micro_batch_size: int) -> None:
+    plan = make_plan(packed, world_size, micro_batch_size=micro_batch_size)
+    filled = [[int((rows != EMPTY).sum()) for rows in plan.micro_batches(0, rank)] for rank in range(world_size)]
+    counts = [count for of_rank in filled for count in of_rank]
+    assert sum(counts) == 8
+    assert max(counts) <= micro_batch_size
+    assert max(counts) - min(counts) <= 1
+    assert len({len(of_rank) for of_rank in filled}) == 1, "all ranks should take the same number of forward passes"
 
 
 def test_the_order_differs_by_epoch_and_seed_and_nothing_else(packed: Path) -> None:
