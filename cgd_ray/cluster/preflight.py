@@ -15,6 +15,7 @@ from cgd_ray.config import Config, RoleConfig, TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, load_prompts
 from cgd_ray.engines.adapters import check_fits, read_adapter
+from cgd_ray.engines.contexts import is_built_in, longest_context
 
 OPTIONAL: tuple[tuple[str, str, str, Callable[[TrainingConfig], bool]], ...] = (
     ("mlflow", "trackers", "training.trackers names mlflow", lambda training: "mlflow" in training.trackers),
@@ -43,6 +44,7 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
         _check_context(name, role, chat, messages)
         if name == "student":
             chat.prompt(prompts.revise_messages(question, "", ""))  # refused now where the template cannot show what training shows
+            _check_trainable(role.model, config.training)
 
 
 def check_libraries(training: TrainingConfig) -> None:
@@ -70,9 +72,11 @@ def _check_model_files(name: str, model: str) -> None:
         raise ValueError(f"{name}.model {model} has no config.json; give a directory in Hugging Face format")
     try:
         model_config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}.model {model} has a broken config.json ({error}); copy the model again") from None
-    if "auto_map" in model_config:
+    if not isinstance(model_config, dict):
+        raise ValueError(f"{name}.model {model} has a broken config.json (a {type(model_config).__name__}); copy the model again")
+    if "auto_map" in model_config and not is_built_in(model_config.get("model_type")):
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
     if not any(directory.glob("*.safetensors")):
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
@@ -92,6 +96,12 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
         raise ValueError(
             f"{name}.context_length {role.context_length} is too small: the shortest problem's prompt and one token make {needed}; raise it"
         )
-    limit = getattr(chat.tokenizer, "model_max_length", role.context_length)
-    if role.context_length > limit:
+    limit = None if role.engine.get("hf_overrides") else longest_context(role.model)  # those may lengthen it, which vLLM then judges
+    if limit is not None and role.context_length > limit:
         raise ValueError(f"{name}.context_length {role.context_length} exceeds the {limit} tokens that {role.model} was made for; lower it")
+
+
+def _check_trainable(model: str, training: TrainingConfig) -> None:
+    from cgd_ray.training.model.support import check_student  # imports torch
+
+    check_student(model, training)
