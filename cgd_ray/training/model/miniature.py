@@ -51,9 +51,8 @@ def miniature(config: Any, attention: str | None) -> Any:
 def _shrink(text: Any) -> None:
     """Make a text config small, in place."""
     for name, value in list(vars(text).items()):
-        if isinstance(value, int) and not isinstance(value, bool):
-            if name.endswith(_WIDTHS):
-                setattr(text, name, min(value, _WIDTH))
+        if name.endswith(_WIDTHS) and isinstance(value, int):
+            setattr(text, name, min(value, _WIDTH))
     for name, most in _MOST.items():
         value = getattr(text, name, None)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -69,6 +68,8 @@ def _shrink(text: Any) -> None:
     if getattr(text, "num_key_value_heads", None) is not None:
         text.num_key_value_heads = few_key_heads
     text.num_attention_heads, text.hidden_size = few_heads, size * few_heads
+    if getattr(text, "mamba_d_head", None):  # Mamba's heads make up an expanded hidden state
+        text.mamba_d_head = text.mamba_expand * text.hidden_size // text.mamba_n_heads
 
 
 def _by_layer(text: Any) -> dict[str, Sequence[Any]]:

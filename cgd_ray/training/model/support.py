@@ -41,7 +41,9 @@ def check_config(config: Any, model: str, training: TrainingConfig) -> None:
     quantised = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
     if quantised is not None:
         method = quantised["quant_method"] if isinstance(quantised, dict) else quantised.quant_method
-        raise ValueError(f"{named} is quantised (quant_method {method}), and quantised weights cannot be trained; give the unquantised model")
+        raise ValueError(
+            f"{named} is quantised (quant_method {method}), and quantised weights cannot be trained; give the unquantised model"
+        )
     joining = _what_joins_examples(config, named)
     if joining is not None and training.zero_stage == 3:
         raise ValueError(

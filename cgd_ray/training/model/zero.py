@@ -220,9 +220,7 @@ def _load_sharded(training: TrainingConfig, model: str, adapter: str | None) -> 
     config = AutoConfig.from_pretrained(model)
     plain = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": training.precision == "bf16"}}
     with zero.Init(config_dict_or_path=plain), no_init_weights():
-        sharded = AutoModelForCausalLM.from_config(
-            config, attn_implementation=implementation_for(config), dtype=DTYPES[training.precision]
-        )
+        sharded = AutoModelForCausalLM.from_config(config, attn_implementation=implementation_for(config), dtype=DTYPES[training.precision])
     sharded.tie_weights()  # no_init_weights leaves this out as well
     source = load_model(training, model, adapter) if torch.distributed.get_rank() == 0 else None
     whole = {} if source is None else dict(source.named_parameters())
