@@ -23,47 +23,14 @@ from tests.unit.training.model.test_loss import CPU, batch_of
 
 FIRST = Example(input_ids=[5, 9, 33, 4, 17, 21, 60, 8, 12], prompt_length=4)
 SECOND = Example(input_ids=[7, 3, 44, 51, 6, 30], prompt_length=2)
-PACKED = [  # fmt: skip
-    "afmoe",
-    "apertus",
-    "arcee",
-    "cohere",
-    "cohere2",
-    "deepseek_v3",
-    "ernie4_5",
-    "exaone4",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "glm",
-    "glm4",
-    "gpt2",
-    "gpt_neox",
-    "gpt_oss",
-    "granite",
-    "granitemoe",
-    "helium",
-    "hyperclovax",
-    "llama",
-    "mistral",
-    "mixtral",
-    "nanochat",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "olmoe",
-    "opt",
-    "phi",
-    "phi3",
-    "phimoe",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "seed_oss",
-    "smollm3",
+# fmt: off
+PACKED = [
+    "afmoe", "apertus", "arcee", "cohere", "cohere2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm",
+    "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hyperclovax", "llama", "mistral", "mixtral", "nanochat",
+    "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3",
     "starcoder2",
 ]
+# fmt: on
 ALONE = {
     "bamba": "linear_attention layers",
     "bloom": "an attention of its own",
