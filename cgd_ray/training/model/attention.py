@@ -64,11 +64,13 @@ def packed_attention(
         from torch.nn.attention.varlen import varlen_attn
 
         return attend_at_once(varlen_attn, query_1HTD, key_1KTD, value_1KTD, example_lengths, scaling, sliding_window), None
-    examples = zip(*(heads.split(example_lengths, dim=2) for heads in (query_1HTD, key_1KTD, value_1KTD)), strict=True)
+    queries, keys, values = (heads.split(example_lengths, dim=2) for heads in (query_1HTD, key_1KTD, value_1KTD))
+    examples = zip(queries, keys, values, strict=True)
     if is_plain:
-        outputs = [_attend(*heads, scaling, dropout, sliding_window) for heads in examples]
+        outputs = [_attend(query, key, value, scaling, dropout, sliding_window) for query, key, value in examples]
     else:
-        outputs = [_attend_by_steps(*heads, scaling, dropout, sliding_window, softcap, s_aux) for heads in examples]
+        variant = (scaling, dropout, sliding_window, softcap, s_aux)
+        outputs = [_attend_by_steps(query, key, value, *variant) for query, key, value in examples]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 

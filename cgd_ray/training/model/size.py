@@ -53,4 +53,5 @@ def _shape(parameter: torch.nn.Parameter) -> torch.Size:
 
 def _flops(parameter: torch.nn.Parameter) -> float:
     """Of a token that passes it: through a frozen one too goes the gradient of what lies before."""
-    return _shape(parameter).numel() * (FORWARD_AND_BACKWARD if parameter.requires_grad else FROZEN)
+    numel: int = _shape(parameter).numel()
+    return numel * (FORWARD_AND_BACKWARD if parameter.requires_grad else FROZEN)

@@ -8,11 +8,9 @@ How to use: `check_student(model, training)` raises a ValueError of one line.
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.feed.rows import make_batch
 from cgd_ray.training.model.attention import PACKED_ATTENTION, implementation_for, what_joins_examples
 from cgd_ray.training.model.lora import add_adapters
 from cgd_ray.training.model.loss import TargetLoss
@@ -81,31 +79,38 @@ def _disagreement(config: Any) -> str | None:
 
     A miniature that cannot be built or run says nothing of the model.
     """
-    ids_T = np.random.default_rng(0).integers(3, VOCABULARY_SIZE, sum(LENGTHS))
+    ids_T = torch.randint(3, VOCABULARY_SIZE, (sum(LENGTHS),), generator=torch.Generator().manual_seed(0))
     attention = implementation_for(config)
     try:
         causal_lm = miniature(config, attention)
         if attention == PACKED_ATTENTION:
             causal_lm.set_attn_implementation("eager")
         with torch.no_grad():
-            alone, looks_ahead = _by_transformers(causal_lm, torch.from_numpy(ids_T))
+            alone, looks_ahead = _by_transformers(causal_lm, ids_T)
             if attention == PACKED_ATTENTION:
                 causal_lm.set_attn_implementation(PACKED_ATTENTION)
     except Exception:  # whatever an architecture with other bounds than the miniature knows raises
         return None
     if looks_ahead:
         return "its tokens see those after them"
-    batch = make_batch(ids_T, np.array(LENGTHS), np.array(PROMPTS)).to(torch.device("cpu"))
+    batch = _one_row(ids_T)
     try:
-        packed = TargetLoss(causal_lm.train(), chunk_tokens=5)(**batch)
-        packed.backward()
+        TargetLoss(causal_lm.train(), chunk_tokens=5)(*batch).backward()
         with torch.no_grad():
-            packed = TargetLoss(causal_lm.eval(), chunk_tokens=5)(**batch)
+            packed = TargetLoss(causal_lm.eval(), chunk_tokens=5)(*batch)
     except Exception as error:  # the model's own code, with arguments that it does not expect
         return f"its forward pass fails on a packed row ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
     if not abs(packed.item() - alone) <= TOLERANCE * abs(alone):
         return f"in a miniature of it, two examples in one row have the loss {packed.item():.4f}, and each alone {alone:.4f} together"
     return None
+
+
+def _one_row(ids_T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[int], torch.Tensor, torch.Tensor]:
+    """The two examples as TargetLoss takes them."""
+    position_ids_T = torch.cat([torch.arange(length) for length in LENGTHS])
+    is_target = position_ids_T >= torch.tensor(PROMPTS).repeat_interleave(torch.tensor(LENGTHS))
+    targets_N = is_target.nonzero()[:, 0]
+    return ids_T[None], position_ids_T[None], list(LENGTHS), targets_N - 1, ids_T[targets_N]
 
 
 def _by_transformers(causal_lm: Any, ids_T: torch.Tensor) -> tuple[float, bool]:
