@@ -16,6 +16,7 @@ from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Message, load_prompts
 from cgd_ray.data.weights import tensor_shapes
 from cgd_ray.engines.adapters import check_fits, read_adapter
+from cgd_ray.engines.contexts import is_built_in, longest_context
 
 OPTIONAL: tuple[tuple[str, str, str, Callable[[TrainingConfig], bool]], ...] = (
     ("mlflow", "trackers", "training.trackers names mlflow", lambda training: "mlflow" in training.trackers),
@@ -46,6 +47,7 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
         _check_context(name, role, chat, messages)
         if name == "student":
             chat.example(prompts.revise_messages(question, "", ""), "")  # refused now where the template cannot show what training shows
+            _check_trainable(role.model, config.training)
 
 
 def check_libraries(training: TrainingConfig) -> None:
@@ -82,7 +84,7 @@ def _check_model_files(name: str, model: str) -> None:
             tensor_shapes(file)
     except ValueError as error:
         raise ValueError(f"{name}.model: {error}") from None
-    if "auto_map" in settings["config.json"]:
+    if "auto_map" in settings["config.json"] and not is_built_in(settings["config.json"].get("model_type")):
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
     if not weights:
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
@@ -102,6 +104,12 @@ def _check_context(name: str, role: RoleConfig, chat: Chat, messages: list[Messa
         raise ValueError(
             f"{name}.context_length {role.context_length} is too small: the shortest problem's prompt and one token make {needed}; raise it"
         )
-    limit = getattr(chat.tokenizer, "model_max_length", role.context_length)
-    if role.context_length > limit:
+    limit = None if role.engine.get("hf_overrides") else longest_context(role.model)  # those may lengthen it, which vLLM then judges
+    if limit is not None and role.context_length > limit:
         raise ValueError(f"{name}.context_length {role.context_length} exceeds the {limit} tokens that {role.model} was made for; lower it")
+
+
+def _check_trainable(model: str, training: TrainingConfig) -> None:
+    from cgd_ray.training.model.support import check_student  # imports torch
+
+    check_student(model, training)

@@ -134,6 +134,9 @@ class TrainingConfig(Settings):
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     logits_chunk_tokens: Count = 2048
     """Target positions whose logits exist at once; bounds peak memory at this times the vocabulary."""
+    router_aux_loss: Annotated[float | None, Field(ge=0.0), Added()] = None
+    """Weight of the loss that keeps a mixture of experts' routers balanced. Null takes what the model's config.json asks for:
+    router_aux_loss_coef where output_router_logits is true, else none. 0 turns it off."""
     checkpoint_every_steps: Count | None = None
     """Steps between checkpoints, which are written while the training goes on; null saves at the end of the training only."""
     keep_checkpoints: Count = 2

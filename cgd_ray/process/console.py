@@ -5,6 +5,7 @@ How to use: `with Screen(run.logs / "driver.log") as screen, screen.progress("at
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from rich.table import Table
 
 PLAIN_INTERVAL_S = 10.0  # between lines where there is no terminal
 NAME_WIDTH = 16
+_PYDANTIC = re.compile(r"validation errors? for [^\n]+\n(?P<reason>.+?)\s\[type=\w+,", re.DOTALL)
+"""A refusal of pydantic's: what was validated, the field or none, the reason, and then only types and an address."""
 
 
 class Bar:
@@ -133,6 +136,8 @@ class Screen:
 
 
 def last_line(error: BaseException) -> str:
-    """What an error says, without the traceback that Ray puts before it."""
+    """What an error says, without the traceback that Ray puts before it and without what pydantic writes around its reason."""
+    if found := list(_PYDANTIC.finditer(str(error))):
+        return " ".join(found[-1]["reason"].split())
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

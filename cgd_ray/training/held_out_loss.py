@@ -26,7 +26,7 @@ class HeldOutLoss:
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         with engine.evaluating():
             for step in range(self._plan.num_steps):
-                for rows, num_chunks in zip(self._plan.micro_batches(step, rank), self._plan.num_chunks(step), strict=True):
-                    total += engine.forward({**self._rows.batch(rows).to(engine.device), "num_chunks": num_chunks})
+                for rows in self._plan.micro_batches(step, rank):
+                    total += engine.forward(self._rows.batch(rows).to(engine.device))
         dist.all_reduce(total)
         return float(total.item()) / int(self._plan.targets_SG.sum())

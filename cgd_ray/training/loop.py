@@ -226,11 +226,11 @@ def train_step(state: Rank, step: int) -> tuple[Metrics, str | None]:
     learning_rate, global_targets = plan.learning_rate(step), plan.sizes(step).targets
     # W world size, M micro-batches: every rank fills its own places, so the sum over ranks also tells where a loss went wrong.
     losses_WM = torch.zeros(plan.world_size, plan.num_micro_batches, device=engine.device)
-    for micro, (rows, num_chunks) in enumerate(zip(plan.micro_batches(step, state.rank), plan.num_chunks(step), strict=True)):
+    for micro, rows in enumerate(plan.micro_batches(step, state.rank)):
         with timer.phase("data"):
             inputs = state.rows.batch(rows).to(engine.device)
         with timer.phase("forward"):
-            loss_sum = engine.forward({**inputs, "num_chunks": num_chunks})
+            loss_sum = engine.forward(inputs)
         with timer.phase("backward"):
             engine.backward(loss_sum, global_targets)
         with timer.phase("optimizer"):
@@ -259,7 +259,7 @@ def _throughput(state: Rank, step: int, seconds: float) -> Metrics:
     plan, engine = state.plan, state.engine
     sizes = plan.sizes(step)
     peak, communication_s = peak_flops(engine.device), engine.communication_s()
-    flops = model_flops(engine.model_size, sizes.tokens, sizes.squares)
+    flops = model_flops(engine.model_size, sizes.tokens, sizes.targets, sizes.squares)
     return {
         "train/tokens": sizes.tokens,
         "train/target_tokens": sizes.targets,

@@ -42,13 +42,14 @@ def test_the_packed_loss_and_its_gradient_are_trls_on_the_same_examples(loss_typ
     their_loss = trainer.compute_loss(theirs, padded)
     their_loss.backward()
 
-    ours = TargetLoss(AutoModelForCausalLM.from_pretrained(path, attn_implementation=PACKED_ATTENTION))
+    targets = sum(len(item.input_ids) - item.prompt_length for item in examples)
+    ours = TargetLoss(AutoModelForCausalLM.from_pretrained(path, attn_implementation=PACKED_ATTENTION), chunk_tokens=targets // 3)
     batch = make_batch(
         torch.tensor([token for item in examples for token in item.input_ids]).numpy(),
         torch.tensor([len(item.input_ids) for item in examples]).numpy(),
         torch.tensor([item.prompt_length for item in examples]).numpy(),
     )
-    our_loss = ours(**batch.to(torch.device("cpu")), num_chunks=3) / len(batch.target_ids_N)
+    our_loss = ours(**batch.to(torch.device("cpu"))) / len(batch.target_ids_N)
     our_loss.backward()
 
     torch.testing.assert_close(our_loss, their_loss.float(), rtol=1e-5, atol=0)

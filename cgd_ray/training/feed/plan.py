@@ -63,10 +63,6 @@ class Plan(Protocol):
         """[M, micro_batch_size] rows that this rank trains on at this step."""
         ...
 
-    def num_chunks(self, step: int) -> list[int]:
-        """[M] logits chunks of each micro-batch, the same on all ranks."""
-        ...
-
     def sizes(self, step: int) -> StepSizes:
         """What the step consists of."""
         ...
@@ -153,11 +149,6 @@ class PackedPlan:
         """[M, micro_batch_size] rows that this rank trains on at this step."""
         rows: np.ndarray = self._by_rank(self.order_SG[step], EMPTY)[rank]
         return rows
-
-    def num_chunks(self, step: int) -> list[int]:
-        """[M] logits chunks of each micro-batch: the same on all ranks, enough for the rank with the most targets."""
-        targets_M = self._by_rank(self.targets_SG[step], 0).sum(axis=2).max(axis=0)
-        return [max(1, -(-int(targets) // self.training.logits_chunk_tokens)) for targets in targets_M]
 
     def sizes(self, step: int) -> StepSizes:
         """What the step consists of."""

@@ -30,7 +30,7 @@ class Batch:
     target_ids_N: torch.Tensor
 
     def to(self, device: torch.device) -> dict[str, Any]:
-        """The arguments of TargetLoss.forward, but for num_chunks, on a device."""
+        """The arguments of TargetLoss.forward, on a device."""
         return {
             "input_ids_1T": self.input_ids_1T.to(device, non_blocking=True),
             "position_ids_1T": self.position_ids_1T.to(device, non_blocking=True),

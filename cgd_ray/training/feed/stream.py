@@ -62,10 +62,6 @@ class StreamPlan:
         rows = self._step(step)[0].micro_batches(0, rank)
         return np.where(rows == EMPTY, EMPTY, rows + step * self._training.global_batch_size)
 
-    def num_chunks(self, step: int) -> list[int]:
-        """[M] logits chunks of each micro-batch, the same on all ranks."""
-        return self._step(step)[0].num_chunks(0)
-
     def sizes(self, step: int) -> StepSizes:
         """What the step consists of."""
         return self._step(step)[0].sizes(0)

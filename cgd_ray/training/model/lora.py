@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cgd_ray.config import LoraConfig
+from cgd_ray.training.model.experts import fused_experts
 
 ADAPTER = "default"  # peft's own name for the only one
 
@@ -28,9 +29,18 @@ class ExportedWeight:
 
 
 def add_adapters(causal_lm: Any, lora: LoraConfig, seed: int) -> None:
-    """Freeze the model and give it adapters, in place. Raises ValueError when no layer has one of the names."""
+    """Freeze the model and give it adapters, in place.
+
+    Raises ValueError when no layer has one of the names, and when all layers are asked for but the experts cannot have any.
+    """
     import peft
 
+    experts = next((name for name, _ in fused_experts(causal_lm)), None)
+    if experts is not None and lora.target_modules == "all-linear":
+        raise ValueError(
+            f"training.lora.target_modules is all-linear, but {experts} holds all experts of a layer as one weight, which gets no adapter; "
+            "name the layers, for instance [q_proj, k_proj, v_proj, o_proj]"
+        )
     torch.manual_seed(seed)  # every rank starts from the same adapters
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     settings = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)

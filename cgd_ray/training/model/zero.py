@@ -20,12 +20,17 @@ from cgd_ray.engines.adapters import merge, read_adapter
 from cgd_ray.training.meeting import Meeting
 from cgd_ray.training.model import zero_state
 from cgd_ray.training.model.lora import add_adapters, exported_weights
+from cgd_ray.training.model.size import model_size
 from cgd_ray.training.model.zero_settings import init_settings, is_plain, settings
 from cgd_ray.training.observe.throughput import ModelSize
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+ANY_SIZE = ModelSize(num_parameters=1, hidden_size=1, flops_per_token=6.0, flops_per_target=6.0, attention_width=1, num_attention_layers=1)
+"""Settings depend on a model's size in numbers only, never in what DeepSpeed would refuse."""
 
 
 def use_accelerator(use_gpu: bool) -> None:
@@ -44,7 +49,7 @@ def check_settings(training: TrainingConfig) -> None:
     from deepspeed.runtime.config import DeepSpeedConfig
 
     try:
-        DeepSpeedConfig(settings(training, 1, ModelSize(num_parameters=1, num_layers=1, hidden_size=1)))
+        DeepSpeedConfig(settings(training, 1, ANY_SIZE))
     except Exception as error:  # of its own, pydantic's, assertions
         reason = " ".join(str(error).split())
         raise ValueError(f"training.deepspeed is {training.deepspeed}, which DeepSpeed refuses ({reason}); correct or remove it") from None
@@ -71,13 +76,10 @@ class ZeroEngine:
         if training.activation_checkpointing:
             causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
         self._optimizer = _adamw(training, causal_lm)
-        shape = causal_lm.config.get_text_config()
-        self.model_size = ModelSize(
-            num_parameters=_num_parameters(causal_lm), num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size
-        )
+        self.model_size = model_size(causal_lm)
         meeting.wait()  # one node may have read or downloaded the model much faster than another
         self._engine, *_ = deepspeed.initialize(
-            model=TargetLoss(causal_lm),
+            model=TargetLoss(causal_lm, chunk_tokens=training.logits_chunk_tokens, router_aux_loss=training.router_aux_loss),
             optimizer=self._optimizer,
             config=settings(training, meeting.world_size, self.model_size),
             dist_init_required=False,
@@ -183,11 +185,12 @@ def _layout(training: TrainingConfig) -> zero_state.Layout:
 
 def load_model(training: TrainingConfig, model: str, adapter: str | None = None) -> Any:
     """The causal language model with the attention that packed rows need, in the precision of the training."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from cgd_ray.training.model.attention import PACKED_ATTENTION
+    from cgd_ray.training.model.attention import implementation_for
 
-    causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=PACKED_ATTENTION)
+    attention = implementation_for(AutoConfig.from_pretrained(model))
+    causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[training.precision], attn_implementation=attention)
     if adapter is not None:
         merge(read_adapter(adapter), causal_lm)
     return causal_lm
@@ -207,18 +210,23 @@ def _load_sharded(training: TrainingConfig, model: str, adapter: str | None, mee
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    from cgd_ray.training.model.attention import PACKED_ATTENTION
+    from cgd_ray.training.model.attention import implementation_for
 
     config = AutoConfig.from_pretrained(model)
     with zero.Init(config_dict_or_path=init_settings(training)), no_init_weights():
-        sharded = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=DTYPES[training.precision])
+        sharded = AutoModelForCausalLM.from_config(config, attn_implementation=implementation_for(config), dtype=DTYPES[training.precision])
     sharded.tie_weights()  # no_init_weights leaves this out as well
-    whole = dict(load_model(training, model, adapter).named_parameters()) if meeting.rank == 0 else {}
+    source = load_model(training, model, adapter) if meeting.rank == 0 else None
+    whole = {} if source is None else dict(source.named_parameters())
     meeting.wait()
     for name, parameter in sharded.named_parameters():
         with zero.GatheredParameters(parameter, modifier_rank=0), torch.no_grad():
             if whole:
                 parameter.copy_(whole[name])
+    buffers = [None if source is None else saved_buffers(source)]  # few and small: for instance what balances DeepSeek's experts
+    torch.distributed.broadcast_object_list(buffers)
+    for name, value in (buffers[0] or {}).items():
+        sharded.get_buffer(name).copy_(value)
     return sharded
 
 
@@ -234,7 +242,3 @@ def _adamw(training: TrainingConfig, causal_lm: Any) -> torch.optim.Optimizer:
         betas=training.betas,
         fused=True,
     )
-
-
-def _num_parameters(causal_lm: Any) -> int:
-    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in causal_lm.parameters())

@@ -1,5 +1,6 @@
 """What a run needs of models, contexts and cluster is checked to the token and to the processor, before anything starts."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -50,6 +51,42 @@ def test_a_context_beyond_what_the_model_was_made_for_is_refused() -> None:
 
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 16384\n"
+
+
+def copied(role: str, tmp_path: Path, **config: Any) -> str:
+    """The example's model with other fields in its config."""
+    model = Path(shutil.copytree(MODELS / role, tmp_path / role))
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(settings | config))
+    return str(model)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize("named", [10**30, 64], ids=["huge", "small"])
+def test_the_tokenizers_own_limit_is_none(role: str, named: int, tmp_path: Path) -> None:
+    model = copied(role, tmp_path)
+    file = Path(model) / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": named}))
+    check_models(make_config(**{role: {"model": model, "context_length": 2048}}), PROBLEMS)
+    with pytest.raises(ValueError, match=rf"^{role}.context_length 4096 exceeds the 2048 tokens that .* was made for; lower it$"):
+        check_models(make_config(**{role: {"model": model, "context_length": 4096}}), PROBLEMS)
+
+
+@pytest.mark.parametrize("method", ["gptq", "fp8", "bitsandbytes", "awq"])
+def test_quantised_weights_are_refused_in_the_student_alone(method: str, tmp_path: Path) -> None:
+    quantised = {"quantization_config": {"quant_method": method, "bits": 4}}
+    with pytest.raises(
+        ValueError, match=rf"^student.model .* \(qwen3\) is quantised \(quant_method {method}\), .*; give the unquantised model$"
+    ):
+        check_models(make_config(student={"model": copied("student", tmp_path, **quantised)}), PROBLEMS)
+    check_models(make_config(teacher={"model": copied("teacher", tmp_path, **quantised)}), PROBLEMS)
+
+
+def test_code_that_comes_with_a_model_is_not_needed_where_transformers_has_the_architecture(tmp_path: Path) -> None:
+    check_models(make_config(student={"model": copied("student", tmp_path, auto_map={"AutoModel": "modeling.Mine"})}), PROBLEMS)
+    unknown = copied("teacher", tmp_path, auto_map={"AutoModel": "modeling.Mine"}, model_type="mine")
+    with pytest.raises(ValueError, match=r"^teacher.model .* asks to run its own code \(auto_map in config.json\); convert it"):
+        check_models(make_config(teacher={"model": unknown}), PROBLEMS)
 
 
 @pytest.mark.parametrize(

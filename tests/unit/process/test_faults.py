@@ -9,6 +9,11 @@ from ray.train import TrainingFailedError
 
 from cgd_ray.process.faults import RefusedError, StageFailedError, failing, refusing
 
+VALIDATION = """1 validation error for ModelConfig
+  Value error, User-specified max_model_len (4096) is greater
+  than the derived one (2048). [type=value_error, input_value=ArgsKwargs((), {'model': ...}), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.13/v/value_error
+"""
 ROOT, LOGS = Path("/runs/mine"), Path("/runs/mine/logs")
 FULL = "No space left on device: /runs/mine; make room there, then the same command goes on from here"
 WRITING = OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")  # as Arrow puts it
@@ -35,6 +40,10 @@ NAMED = OSError(errno.ENOSPC, "No space left on device", "/runs/mine/records/0.p
             "Permission denied: /data/x; mend that, and then the same command goes on from here",
         ),
         (TrainingFailedError("Training failed:\n  much\nKeyError: 'x'\n"), f"KeyError: 'x'; the whole story is in {LOGS}"),
+        (
+            TrainingFailedError(f"Traceback ...\n  more\npydantic_core._pydantic_core.ValidationError: {VALIDATION}"),
+            f"Value error, User-specified max_model_len (4096) is greater than the derived one (2048).; the whole story is in {LOGS}",
+        ),
         (ValueError("5 of 10 rows failed"), "5 of 10 rows failed"),
     ],
 )

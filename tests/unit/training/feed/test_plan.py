@@ -104,16 +104,6 @@ def test_the_plans_counts_are_those_of_the_rows(packed: Path, table: Any) -> Non
         assert targets_G.tolist() == [0 if row == EMPTY else targets[row] for row in order]
 
 
-@pytest.mark.parametrize("world_size", WORLD_SIZES)
-def test_chunks_suffice_for_the_rank_with_the_most_targets_and_are_no_more(packed: Path, world_size: int) -> None:
-    plan, rows = make_plan(packed, world_size), PackedRows(packed)
-    for step in range(plan.num_steps):
-        for micro, num_chunks in enumerate(plan.num_chunks(step)):
-            batches = [rows.batch(plan.micro_batches(step, rank)[micro]) for rank in range(world_size)]
-            largest = max(batch.target_ids_N.numel() for batch in batches)
-            assert (num_chunks - 1) * 20 < max(largest, 1) <= num_chunks * 20
-
-
 def test_a_batch_holds_its_rows_examples_one_after_the_other(packed: Path) -> None:
     rows = PackedRows(packed)
     last = pq.read_metadata(manifest_parts(packed)[0]).num_rows - 1

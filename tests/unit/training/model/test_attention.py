@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Qwen3ForCausalLM
 
-from cgd_ray.training.model.attention import PACKED_ATTENTION, packed_attention
+from cgd_ray.training.model.attention import PACKED_ATTENTION
 from tests.builders import VOCABULARY_SIZE, tiny_config
 
 LENGTHS = [5, 1, 17, 8]
@@ -62,10 +62,3 @@ def test_no_example_sees_another() -> None:
     after = packed_logits(model, ids, positions)
     changed = (before != after).any(dim=1).nonzero().flatten().tolist()
     assert changed == list(range(7, 5 + 1 + 17))
-
-
-@pytest.mark.parametrize("variant", ["softcap", "s_aux"])
-def test_an_attention_that_would_be_computed_wrong_is_refused(variant: str) -> None:
-    heads, variants = torch.zeros(1, 2, 3, 4), {variant: 1.0}
-    with pytest.raises(ValueError, match=f"Linear uses {variant} in its attention"):
-        packed_attention(torch.nn.Linear(1, 1), heads, heads, heads, None, example_lengths=[3], **variants)  # type: ignore[arg-type]

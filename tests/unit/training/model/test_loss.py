@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen3ForCausalLM
 
 from cgd_ray.data.chat import Example
 from cgd_ray.training.feed.rows import Batch, make_batch
@@ -32,8 +32,8 @@ def batch_of(examples: Sequence[Example]) -> Batch:
     )
 
 
-def packed_loss(model: Qwen3ForCausalLM, examples: Sequence[Example], num_chunks: int = 1) -> torch.Tensor:
-    loss: torch.Tensor = TargetLoss(model)(**batch_of(examples).to(CPU), num_chunks=num_chunks)
+def packed_loss(model: PreTrainedModel, examples: Sequence[Example], chunk_tokens: int = NUM_TARGETS) -> torch.Tensor:
+    loss: torch.Tensor = TargetLoss(model, chunk_tokens=chunk_tokens)(**batch_of(examples).to(CPU))
     return loss
 
 
@@ -70,10 +70,10 @@ def test_packed_loss_and_gradients_are_those_of_transformers_one_by_one(tied: bo
     assert_same_gradients(gradients(packed, together), gradients(plain, alone))
 
 
-@pytest.mark.parametrize("num_chunks", [2, 7, NUM_TARGETS, NUM_TARGETS + 3])
-def test_chunked_loss_and_gradients_are_those_of_all_logits_at_once(num_chunks: int) -> None:
+@pytest.mark.parametrize("chunk_tokens", [1, 7, NUM_TARGETS - 1, NUM_TARGETS + 3])
+def test_chunked_loss_and_gradients_are_those_of_all_logits_at_once(chunk_tokens: int) -> None:
     model = make_model()
-    whole, chunked = packed_loss(model, EXAMPLES), packed_loss(model, EXAMPLES, num_chunks)
+    whole, chunked = packed_loss(model, EXAMPLES), packed_loss(model, EXAMPLES, chunk_tokens)
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=0)
     assert_same_gradients(gradients(model, chunked), gradients(model, whole))
 
@@ -94,35 +94,30 @@ def test_every_target_token_weighs_the_same_however_examples_are_grouped() -> No
     assert sum(sums) / sum(counts) == pytest.approx(torch.cat(per_token).mean().item(), rel=1e-5)
 
 
-def test_a_batch_without_targets_has_no_loss_and_touches_no_weight() -> None:
+def test_a_batch_without_targets_has_no_loss_touches_no_weight_and_takes_the_same_way() -> None:
     model = make_model()
-    nothing = Example(input_ids=[5], prompt_length=1)
-    for num_chunks in (1, 3):
-        loss = packed_loss(model, [nothing], num_chunks)
-        assert loss.item() == 0
-        assert all(not gradient.any() for gradient in gradients(model, loss).values())
+    loss = packed_loss(model, [Example(input_ids=[5], prompt_length=1)])
+    assert loss.item() == 0
+    assert all(not gradient.any() for gradient in gradients(model, loss).values())
 
 
-@pytest.mark.parametrize("num_chunks", [1, 4])
-def test_the_output_layer_runs_once_a_chunk_whatever_the_targets_and_on_targets_alone(num_chunks: int) -> None:
+@pytest.mark.parametrize("chunk_tokens", [10, NUM_TARGETS])
+def test_logits_are_made_for_targets_alone_and_for_a_chunk_at_once(chunk_tokens: int) -> None:
     model = make_model()
     sizes: list[int] = []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    run_layer = model.lm_head.forward
+
+    def counting(hidden: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(hidden))
+        return run_layer(hidden)
+
+    model.lm_head.forward = counting
     with torch.no_grad():
-        packed_loss(model, EXAMPLES, num_chunks)
-        assert (len(sizes), sum(sizes)) == (num_chunks, NUM_TARGETS)
-        packed_loss(model, [Example(input_ids=[5, 6], prompt_length=1)], num_chunks)
-    assert len(sizes) == 2 * num_chunks
+        packed_loss(model, EXAMPLES, chunk_tokens)
+    assert (max(sizes), sum(sizes)) == (chunk_tokens, NUM_TARGETS)
 
 
 def test_the_sum_is_fp32_under_bf16_weights() -> None:
     loss = packed_loss(make_model(dtype=torch.bfloat16), EXAMPLES)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(packed_loss(make_model(), EXAMPLES).item(), rel=0.02)
-
-
-def test_a_model_that_scales_its_logits_is_refused() -> None:
-    model = make_model()
-    model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="sets final_logit_softcapping, which this loss does not support"):
-        TargetLoss(model)

@@ -46,4 +46,5 @@ def test_one_call_for_all_examples_equals_one_for_each(sliding_window: int | Non
 
 
 def test_a_cpu_has_no_flash_attention() -> None:
-    assert not has_flash_attention(torch.zeros(1, dtype=torch.bfloat16))
+    heads = torch.zeros(1, dtype=torch.bfloat16)
+    assert not has_flash_attention(heads, heads)

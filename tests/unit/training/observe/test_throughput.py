@@ -9,11 +9,13 @@ from cgd_ray.training.observe.throughput import PEAK_FLOPS, ModelSize, model_flo
 from cgd_ray.training.observe.timing import StepTimer
 
 
-def test_work_is_that_of_the_weights_and_of_attention_within_examples() -> None:
-    size = ModelSize(num_parameters=1000, num_layers=2, hidden_size=10)
-    lengths = [3, 5]
-    by_token = sum(6 * 1000 + 6 * 2 * 10 * length for length in lengths for _ in range(length))
-    assert model_flops(size, sum(lengths), sum(length**2 for length in lengths)) == by_token
+def test_work_is_that_of_the_weights_that_tokens_pass_and_of_attention_within_examples() -> None:
+    size = ModelSize(
+        num_parameters=1000, hidden_size=8, flops_per_token=600.0, flops_per_target=70.0, attention_width=10, num_attention_layers=2
+    )
+    lengths, targets = [3, 5], 4
+    by_token = sum(600 + 6 * 2 * 10 * length for length in lengths for _ in range(length)) + 70 * targets
+    assert model_flops(size, sum(lengths), targets, sum(length**2 for length in lengths)) == by_token
 
 
 def test_a_cpu_has_a_peak_memory_and_no_known_peak_speed() -> None:
