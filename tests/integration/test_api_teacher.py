@@ -22,8 +22,8 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA, WORK_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts
+from cgd_ray.engines.api.spending import spent
 from cgd_ray.engines.real import RealEngines
-from cgd_ray.engines.spending import spent
 from cgd_ray.engines.vllm_engine import CPU_ENVIRONMENT, ENGINE_ENVIRONMENT
 from cgd_ray.generation.stages import CritiqueRefineStage, StageSpec
 from cgd_ray.problems.work_list import make_work_list, write_work_list

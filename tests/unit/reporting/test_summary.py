@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import Config
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_json, write_json, write_manifest
-from cgd_ray.engines.spending import Journal, Purchase
+from cgd_ray.engines.api.spending import Journal, Purchase
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 

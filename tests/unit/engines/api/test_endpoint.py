@@ -12,10 +12,10 @@ from openai.types.chat import ChatCompletion
 
 from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message
-from cgd_ray.engines.api_engine import ApiEngine, read_answer, request_fields
+from cgd_ray.engines.api.endpoint import ApiEngine, read_answer, request_fields
+from cgd_ray.engines.api.spending import Spending, spent
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
 from cgd_ray.engines.real import RealEngines
-from cgd_ray.engines.spending import Spending, spent
 from tests.misbehaving_api import PROMPT_TOKENS, TOKENS, MisbehavingApi
 
 KEY = "sk-canary-0123456789"

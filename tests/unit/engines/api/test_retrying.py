@@ -4,7 +4,7 @@ from email.utils import formatdate
 
 import pytest
 
-from cgd_ray.engines.retrying import retry_after_s, retry_delay_s
+from cgd_ray.engines.api.retrying import retry_after_s, retry_delay_s
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ from openai.types.chat import ChatCompletion
 from cgd_ray.config import ApiConfig, RoleConfig, SamplingConfig, identity
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message
 from cgd_ray.data.records import short_hash
+from cgd_ray.engines.api.retrying import retry_after_s, retry_delay_s
+from cgd_ray.engines.api.spending import Journal, Purchase, Spending
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
-from cgd_ray.engines.retrying import retry_after_s, retry_delay_s
-from cgd_ray.engines.spending import Journal, Purchase, Spending
 
 logger = logging.getLogger(__name__)
 

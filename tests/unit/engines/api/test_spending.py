@@ -10,7 +10,7 @@ import pytest
 from cgd_ray.config import ApiConfig, Config
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir
-from cgd_ray.engines.spending import Account, Journal, Purchase, Spending, spent
+from cgd_ray.engines.api.spending import Account, Journal, Purchase, Spending, spent
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import closing_rows, summarise
 from tests.chaos.dying import die_at

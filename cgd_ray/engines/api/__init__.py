@@ -1,0 +1,1 @@
+"""An OpenAI-compatible endpoint as an engine: asked again, and paid once."""
