@@ -2,8 +2,8 @@
 
 Most of a CGD example is context that carries no loss, so its logits are never computed; of the rest, one chunk exists at a time and is
 computed again in the backward pass. All chunks are inside one module, so that ZeRO-3 gathers the output layer once a pass and sees the
-same modules at every step, however many chunks a rank has. torch's F.linear_cross_entropy knows no soft-capped logits, no adapters on the
-output layer, and rounds the weight's gradient to bf16 with every chunk.
+same modules at every step, however many chunks a rank has. torch's F.linear_cross_entropy takes chunks too, but knows neither capped
+logits nor adapters on the output layer.
 How to use: `loss_sum = TargetLoss(causal_lm, chunk_tokens=2048)(**batch.inputs())`.
 """
 
