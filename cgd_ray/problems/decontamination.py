@@ -53,11 +53,15 @@ class Benchmarks:
 
     def __init__(self, config: DecontaminationConfig) -> None:
         """Read the benchmarks. Raises ValueError, one line that names the setting, for one that cannot be read."""
-        self._ngram = config.ngram
+        self._config, self._ngram = config, config.ngram
         self._questions: list[tuple[str, int, str | None]] = []
         self._places: dict[int, int] = {}  # hash of a run or a whole -> index of the first question that has it
         for index, source in enumerate(config.against):
             self._add(source.path, read_problems(source, f"problems.decontaminate.against.{index}"))
+
+    def __reduce__(self) -> tuple[type["Benchmarks"], tuple[DecontaminationConfig]]:
+        """Another process reads them again, since hashes are other ones there."""
+        return Benchmarks, (self._config,)
 
     def _add(self, path: str, problems: Sequence[Problem]) -> None:
         keys = [[hash(key) for key in _keys(problem["question"] or "", self._ngram)] for problem in problems]
