@@ -29,8 +29,8 @@ from cgd_ray.selection.selection import select_records
 from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.store import newest
 from cgd_ray.training.checkpoints.writer import Saver
+from cgd_ray.training.examples.example_files import write_examples
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import write_examples
 from cgd_ray.training.model.zero_state import Range
 from tests.builders import random_examples, read_parts, tiny_model, tiny_records
 from tests.chaos.driver import make_config
