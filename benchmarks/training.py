@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.trainers import CONTESTANTS, Job
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Example
+from cgd_ray.training.examples.example_files import write_examples
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import write_examples
 from tests.builders import tiny_model
 
 NUM_RANKS = 2

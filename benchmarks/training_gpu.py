@@ -15,8 +15,8 @@ import torch
 from benchmarks.figures import one_rank, write_figures
 from benchmarks.training import cgd_shaped
 from cgd_ray.config import TrainingConfig
+from cgd_ray.training.examples.example_files import write_examples
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import write_examples
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.loop import build_rank, train_step
 from tests.builders import tiny_model

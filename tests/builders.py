@@ -17,11 +17,11 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Example
 from cgd_ray.data.prompts import Message
 from cgd_ray.data.records import SELECTED_SCHEMA, make_record_id
-from cgd_ray.data.rundir import write_manifest
+from cgd_ray.data.rundir import manifest_parts, write_manifest
 from cgd_ray.training.examples.arms import ArmExample
+from cgd_ray.training.examples.example_files import ExampleFiles, write_examples
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.preparation import Prepared
-from cgd_ray.training.examples.writing import write_examples
 
 PADDING, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHATML = (
@@ -132,6 +132,17 @@ def write_selected(directory: Path, rows: Sequence[dict[str, Any]]) -> Path:
     pq.write_table(pa.Table.from_pylist(list(rows), schema=SELECTED_SCHEMA), part)
     write_manifest(directory, "test", [part], {})
     return directory
+
+
+def read_parts(directory: Path) -> pa.Table:
+    """The rows of all Parquet files of a finished stage."""
+    return pa.concat_tables([pq.read_table(part) for part in manifest_parts(directory) if part.suffix == ".parquet"])
+
+
+def read_examples(directory: Path) -> pa.Table:
+    """The examples of a finished directory, in the order of their record ids."""
+    files = ExampleFiles(directory)
+    return files.take(files.index_E)
 
 
 def random_examples(count: int, *, seed: int = 0, shortest: int = 4, longest: int = 60) -> dict[str, Example]:

@@ -13,6 +13,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.training.checkpoints.export import checkpoint_weights
 from cgd_ray.training.checkpoints.store import directory_of
 from cgd_ray.training.feed.plan import PackedPlan
+from cgd_ray.training.feed.rows import EMPTY
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.metrics import read_metrics
 from tests.builders import packed_examples, random_examples, tiny_model
@@ -51,7 +52,7 @@ class Trainings:
         packed = packed_examples(root, make_training(), random_examples(80))
         plan = PackedPlan.make(make_training(), packed, world_size=2)
         assert plan.num_steps == NUM_STEPS
-        assert (plan.tokens_SG == 0).any()
+        assert (plan.order_SG == EMPTY).any()
         return cls(root=root, model=str(model), packed=packed)
 
     def job(self, name: str, **settings: Any) -> TrainJob:

@@ -5,6 +5,8 @@ How to use: `for part in record_parts(run.records): ...` of a finished generatio
 that runs `arrivals = Arrivals(run)`, then now and then `for part in arrivals.new(): ...`, and once more after it.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +62,7 @@ def durable_records(directory: Path) -> Records:
             f"records {directory} holds no records (neither manifest.json nor {state / BEGUN}); give RUN_DIR/records of a generation"
         )
     check_version(begun, directory)
-    parts = [part for ids in committed(state / IDS) for part in parts_of(ids, directory)]
+    parts = parts_of(committed(state / IDS), directory)
     _check_schema(parts, directory)
     return Records(fingerprint=begun["fingerprint"], parts=parts)
 
@@ -70,9 +72,16 @@ def committed(directory: Path) -> list[Path]:
     return [file for file in sorted(directory.glob("*.parquet")) if not file.name.endswith(PENDING_SUFFIX)]
 
 
-def parts_of(ids: Path, records: Path) -> list[Path]:
-    """The parts that hold the rows of a file of ids."""
-    return sorted(records.glob(f"{ids.stem}*.parquet"))
+def parts_of(commits: Sequence[Path], records: Path) -> list[Path]:
+    """The parts that hold the rows of files of ids, in their order; the directory is listed once, however many they are."""
+    names = sorted(path.name for path in records.glob("*.parquet")) if commits else []
+    parts: list[Path] = []
+    for ids in commits:
+        for name in names[bisect_left(names, ids.stem) :]:
+            if not name.startswith(ids.stem):
+                break
+            parts.append(records / name)
+    return parts
 
 
 class Arrivals:
@@ -96,7 +105,7 @@ class Arrivals:
         with suppress(FileNotFoundError):  # the generation has not begun, or it ends just now and its manifest tells next time
             commits = [ids for ids in committed(self._run.generation_state / IDS) if ids not in self._commits]
         self._commits.update(commits)
-        return [part for ids in commits for part in parts_of(ids, self._run.records)]
+        return parts_of(commits, self._run.records)
 
 
 def _check_schema(parts: list[Path], directory: Path) -> None:

@@ -31,6 +31,11 @@ class ReasonCounts:
         self._counts[kind] += 1
         self._examples.setdefault(kind, reason)
 
+    def update(self, others: "ReasonCounts") -> None:
+        """Count the rows that others have counted."""
+        self._counts.update(others._counts)
+        self._examples = others._examples | self._examples
+
     def total(self) -> int:
         """All failed rows."""
         return self._counts.total()

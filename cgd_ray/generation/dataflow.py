@@ -10,13 +10,13 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -26,7 +26,7 @@ from ray.data.context import AutoscalingConfig
 from cgd_ray.config import PlacementConfig
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import Turn
+from cgd_ray.data.records import RECORD_SCHEMA, Turn
 from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
@@ -38,6 +38,8 @@ NUM_WRITERS = 2
 One reads the work list, without a CPU either, and waits with its next block until that is wanted."""
 ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
+PARTS_AT_ONCE = 2**8
+"""Parts that are read together: reading one is mostly waiting and looking at what it has, and the driver has several threads."""
 GROWS_FROM = 0.5
 """Share of the calls that its actors may hold from which on a pool adds actors: twice as many rows as they have places. Ray's own 1.75 is
 never reached where an actor works on all the calls that it holds."""
@@ -72,35 +74,32 @@ class Dataflow:
 
     def finished_ids(self) -> "pa.Array[Any]":
         """Ids whose rows are durably written."""
-        tables = [pq.read_table(file, columns=[ID_COLUMN]) for file in committed(self.checkpoint)]
-        return pa.concat_tables(tables)[ID_COLUMN].combine_chunks() if tables else pa.array([], pa.string())
+        return self._commits().to_table()[ID_COLUMN].combine_chunks()
 
     def num_finished(self) -> int:
         """How many rows are durably written."""
-        return sum(pq.read_metadata(file).num_rows for file in committed(self.checkpoint))
+        num_rows: int = self._commits().count_rows()
+        return num_rows
 
-    def failures(self) -> ReasonCounts:
-        """Why rows that are durably written failed."""
-        errors = ReasonCounts()
-        for rows in self._finished(["error"]):
-            for reason in rows["error"].drop_null().to_pylist():
-                errors.add(reason)
-        return errors
-
-    def made(self, turns: Sequence[Turn]) -> tuple[dict[Turn, int], int]:
-        """How many of each turn are durably written, and how many rows did not get the last of them without having failed."""
+    def written(self, turns: Sequence[Turn]) -> "Written":
+        """What is durably written, told in one pass over the parts."""
         ends = {turn: f"{turn}_finish_reason" for turn in turns}
-        made, incomplete = dict.fromkeys(turns, 0), 0
-        for rows in self._finished(["error", *ends.values()]):
-            made = {turn: made[turn] + rows.num_rows - rows[end].null_count for turn, end in ends.items()}
-            neither = pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[turns[-1]]]))
-            incomplete += pc.sum(neither).as_py() or 0
-        return made, incomplete
+        written = Written(made=dict.fromkeys(turns, 0))
+        parts = parts_of(committed(self.checkpoint), self.output)
+        for start in range(0, len(parts), PARTS_AT_ONCE):
+            rows = _dataset(parts[start : start + PARTS_AT_ONCE], ["error", *ends.values()]).to_table()
+            written.rows += rows.num_rows
+            for reason in rows["error"].drop_null().to_pylist():
+                written.errors.add(reason)
+            for turn, end in ends.items():
+                written.made[turn] += rows.num_rows - rows[end].null_count
+            if turns:
+                written.unusable += pc.sum(pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[turns[-1]]]))).as_py() or 0
+        return written
 
-    def _finished(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Columns of each part that is durably written."""
-        for part in chain.from_iterable(parts_of(ids, self.output) for ids in committed(self.checkpoint)):
-            yield pq.read_table(part, columns=list(columns))
+    def _commits(self) -> "pyarrow.dataset.Dataset":
+        """The committed ids; thousands of small files are read together and not one after the other."""
+        return _dataset(committed(self.checkpoint), [ID_COLUMN])
 
     def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
@@ -152,6 +151,18 @@ class Dataflow:
             pending.unlink()
 
 
+@dataclass(kw_only=True)
+class Written:
+    """What there is of an unfinished generation."""
+
+    rows: int = 0
+    made: dict[Turn, int]
+    """How many of each turn."""
+    unusable: int = 0
+    """Rows that did not get the last of the turns without having failed."""
+    errors: ReasonCounts = field(default_factory=ReasonCounts)
+
+
 def _tables(batches: "Iterator[pa.RecordBatch]", schema: pa.Schema, num_rows: int) -> Iterator[pa.Table]:
     """The batches' rows, so many in a table, and the rest in the last."""
     waiting = schema.empty_table()
@@ -169,6 +180,12 @@ def row_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> "
     for row_group in range(file.num_row_groups):
         names = None if columns is None else list(columns)
         yield from file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[row_group], columns=names, use_threads=False)
+
+
+def _dataset(files: Sequence[Path], columns: Sequence[str]) -> "pyarrow.dataset.Dataset":
+    """Parquet files as one table of some of a record's columns, read by all threads."""
+    schema = pa.schema([RECORD_SCHEMA.field(name) for name in columns])
+    return pyarrow.dataset.dataset([str(file) for file in files], schema=schema, format="parquet")
 
 
 class _FilteredBeforehand(CheckpointManager):

@@ -28,7 +28,7 @@ from cgd_ray.data.records import RECORDS_VERSION, Turn, short_hash
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.engines.real import RealEngines, start_vllm
-from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, row_batches
+from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, Written, row_batches
 from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.failed_rows import LEDGER, give_another_try, take_out, with_reused_before
 from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprints
@@ -154,17 +154,17 @@ def _produce(
         _check_fingerprint(flow.output, manifest["fingerprint"], fingerprint)
         return manifest
     begun, ledger, stop_flag = flow.state / BEGUN, flow.state / LEDGER, flow.state / STOP_FLAG
-    if (before := read_json(begun)) is not None:
-        _check_fingerprint(flow.output, before["fingerprint"], fingerprint)
+    if (theirs := read_json(begun)) is not None:
+        _check_fingerprint(flow.output, theirs["fingerprint"], fingerprint)
     write_json(begun, {"fingerprint": fingerprint, "version": RECORDS_VERSION})
     stop_flag.unlink(missing_ok=True)
     begin_anew(flow.state / SUSPECTS)
     flow.drop_uncommitted()
     started = time.monotonic()
-    resumed, errors, total = flow.num_finished(), flow.failures(), pq.read_metadata(flow.work_list).num_rows
+    before, total = flow.written(list(plan.fingerprints)), pq.read_metadata(flow.work_list).num_rows
     if limit is not None:
-        limit.check(total, errors.total(), errors.most_common())
-    start = {**_before(plan, flow, resumed, reused), **failed_before(errors), "tokens": 0}
+        limit.check(total, before.errors.total(), before.errors.most_common())
+    start = {**_counts_before(plan, before, reused), **failed_before(before.errors), "tokens": 0}
 
     def look(counts: dict[str, int]) -> None:
         if on_progress is not None:
@@ -178,7 +178,7 @@ def _produce(
     _check_stopped(flow, stop_flag)
     details = {
         **_count(parts, flow.work_list, list(plan.fingerprints)),
-        "resumed": resumed,
+        "resumed": before.rows,
         "reused": dict(reused),
         "seconds": time.monotonic() - started,
         "engine_seconds": _engine_seconds(ledger, plan.stages),
@@ -190,16 +190,15 @@ def _produce(
     return manifest
 
 
-def _before(plan: _Plan, flow: Dataflow, resumed: int, reused: Reused) -> dict[str, int]:
+def _counts_before(plan: _Plan, before: Written, reused: Reused) -> dict[str, int]:
     """The counts that a run begins with: what a former run has written, or what other runs have made of it."""
-    turns, unusable = flow.made(list(plan.fingerprints))
-    made = {COUNTS[turn]: max(count, reused[turn]["rows"] if turn in reused else 0) for turn, count in turns.items()}
-    return {**made, **{f"{stage.role}{ROWS}": resumed for stage, _ in plan.stages}, UNUSABLE: unusable}
+    made = {COUNTS[turn]: max(count, reused[turn]["rows"] if turn in reused else 0) for turn, count in before.made.items()}
+    return {**made, **{f"{stage.role}{ROWS}": before.rows for stage, _ in plan.stages}, UNUSABLE: before.unusable}
 
 
 def _end_if_exceeded(limit: FailureLimit, total: int, flow: Dataflow, stop_flag: Path) -> None:
     """End the run by what is durably written: the live counts know a row twice that was repeated after a fault."""
-    errors = flow.failures()
+    errors = flow.written([]).errors
     try:
         limit.check(total, errors.total(), errors.most_common())
     except ValueError as error:
@@ -208,8 +207,10 @@ def _end_if_exceeded(limit: FailureLimit, total: int, flow: Dataflow, stop_flag:
 
 def _check_stopped(flow: Dataflow, stop_flag: Path) -> None:
     """Raise StoppedError when SIGTERM, ValueError when an engine ended the run before all rows were finished."""
+    if not stop_flag.exists():
+        return
     finished, total = flow.num_finished(), pq.read_metadata(flow.work_list).num_rows
-    if not stop_flag.exists() or finished == total:
+    if finished == total:
         return
     if reason := stop_flag.read_text(encoding="utf-8"):
         raise ValueError(reason)

@@ -57,12 +57,16 @@ class Benchmarks:
 
         Raises ValueError, one line that names the setting, for one that cannot be read.
         """
-        self._ngram = config.ngram
+        self._config, self._ngram = config, config.ngram
         self._questions: list[tuple[str, int, str | None]] = []
         told = [] if notes is None else notes
         self._places: dict[int, int] = {}  # hash of a run or a whole -> index of the first question that has it
         for index, source in enumerate(config.against):
             self._add(read_problems(source, f"problems.decontaminate.against.{index}", told))
+
+    def __reduce__(self) -> tuple[type["Benchmarks"], tuple[DecontaminationConfig]]:
+        """Another process reads them again, since hashes are other ones there."""
+        return Benchmarks, (self._config,)
 
     def _add(self, problems: Sequence[tuple[Row, Problem]]) -> None:
         keys = [[hash(key) for key in _keys(problem["question"] or "", self._ngram)] for _, problem in problems]

@@ -21,8 +21,8 @@ from cgd_ray.config import Config, SelectionConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.durable import Arrivals
 from cgd_ray.data.prompts import load_prompts
-from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA
-from cgd_ray.data.rundir import RunDir, atomic_write, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.data.records import RECORDS_VERSION
+from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
@@ -31,7 +31,8 @@ from cgd_ray.process.stopping import StoppedError
 from cgd_ray.selection.selection import Counts, Selector
 from cgd_ray.training.background import BackgroundTraining, training_in_background
 from cgd_ray.training.driver import OnStep
-from cgd_ray.training.examples.preparation import Preparation, added_up
+from cgd_ray.training.examples.choice import added_up
+from cgd_ray.training.examples.preparation import Preparation
 from cgd_ray.training.examples.writing import nothing_left
 from cgd_ray.training.feed.step_writer import StepWriter
 from cgd_ray.training.job import TrainJob
@@ -64,7 +65,7 @@ class Feeder:
         for part in sorted(known):  # first, so that nothing is dealt before all that a former feeder saw is counted as seen
             self._take(part)
         for part in (part for part in new if part not in known):
-            self._select(part, selector)
+            selector.write([part], self._selected(part))
             self._take(part)
             self._steps.write(self._counts.written)
 
@@ -88,11 +89,6 @@ class Feeder:
     def _selected(self, part: Path) -> Path:
         """Where the records of a part of the generation are once they are selected."""
         return self._run.selected / part.name
-
-    def _select(self, part: Path, selector: Selector) -> None:
-        with atomic_write(self._selected(part)) as temporary, pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer:
-            for batch in selector.selected(part):
-                writer.write_table(batch)
 
     def _take(self, part: Path) -> None:
         """Count the selected records of a part and have their examples dealt out."""

@@ -8,7 +8,8 @@ How to use: `counts = select_records(config.selection, run.records, run.selected
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,10 +23,18 @@ from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA, TURNS, unusable
 from cgd_ray.data.rundir import atomic_write, write_manifest
 from cgd_ray.problems.decontamination import Benchmarks
+from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
 from cgd_ray.selection.grading import Grader
 from cgd_ray.selection.leakage import LEAKS, find_leaks
 
-ROWS_PER_BATCH = 4096  # graded and written at once; bounds memory
+ROWS_PER_BATCH = 1024
+"""Graded and written at once; bounds memory."""
+ROWS_PER_FILE = 1024
+"""At least, of selected records; the parts of a generation may be much smaller."""
+ROWS_PER_GROUP = 64
+"""Of a file of selected records: whoever reads one row reads its group."""
+FEW_ROWS = 2000
+"""Up to which they are selected in this process, which takes some 20 ms for a record; others begin to work after seconds."""
 COUNTED = ["error", "critique_finish_reason", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
 
 
@@ -34,47 +43,92 @@ def select_records(
 ) -> dict[str, Any]:
     """Read the records that are there, write them with grades, leaks and `drop_reason` (SELECTED_SCHEMA); return the manifest's counts.
 
-    Records whose question overlaps with `benchmarks` are dropped as contaminated. Raises ValueError for what durable_records() refuses.
+    They are written in files of about ROWS_PER_FILE, on all CPUs of the cluster where there are many. Records whose question overlaps
+    with `benchmarks` are dropped as contaminated. Raises ValueError for what durable_records() refuses.
     """
     started = time.monotonic()
     counts, made = Counts(), durable_records(records)
-    output = selected / "selected.parquet"
-    with (
-        Selector(config, benchmarks) as selector,
-        atomic_write(output) as temporary,
-        pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer,
-    ):
-        for part in made.parts:
-            for batch in selector.selected(part):
-                counts.add(batch)
-                writer.write_table(batch)
-                on_progress(batch.num_rows)
+    groups = _grouped(made.parts)
+    outputs = [selected / f"selected-{number:05}.parquet" for number in range(len(groups))]
+    is_spread = is_worth_spreading(made.num_rows, FEW_ROWS)
+    arguments = (config, benchmarks, groups, outputs, 1 if is_spread else None)
+    for found in (spread if is_spread else in_turn)(Selecting, arguments, len(groups)):
+        counts.update(found)
+        on_progress(found.written)
     details = {"version": RECORDS_VERSION, **counts.as_dict(), "seconds": time.monotonic() - started}
-    write_manifest(selected, made.fingerprint, [output], details)
+    write_manifest(selected, made.fingerprint, outputs, details)
     return details
+
+
+def _grouped(parts: Sequence[Path]) -> list[list[Path]]:
+    """Neighbouring parts together until they have ROWS_PER_FILE rows; one group at least, perhaps an empty one."""
+    groups, num_rows = [list[Path]()], 0
+    for part in parts:
+        if num_rows >= ROWS_PER_FILE:
+            groups.append([])
+            num_rows = 0
+        groups[-1].append(part)
+        num_rows += pq.read_metadata(part).num_rows
+    return groups
+
+
+class Selecting:
+    """The selection of one group of parts after the other, a piece of work each (process/spreading.py)."""
+
+    def __init__(
+        self,
+        config: SelectionConfig,
+        benchmarks: Benchmarks | None,
+        groups: Sequence[Sequence[Path]],
+        outputs: Sequence[Path],
+        num_graders: int | None,
+    ) -> None:
+        self._selector = Selector(config, benchmarks, num_graders)
+        self._groups, self._outputs = groups, outputs
+
+    def __call__(self, number: int) -> "Counts":
+        """Write one group's file."""
+        return self._selector.write(self._groups[number], self._outputs[number])
+
+    def close(self) -> None:
+        """End the graders."""
+        self._selector.close()
 
 
 class Selector:
     """Grades records and decides on each of them; every decision is about one record alone."""
 
-    def __init__(self, config: SelectionConfig, benchmarks: Benchmarks | None = None) -> None:
+    def __init__(self, config: SelectionConfig, benchmarks: Benchmarks | None = None, num_graders: int | None = None) -> None:
+        """`num_graders` are processes; null for as many as this node has CPUs for."""
         self._config, self._benchmarks = config, benchmarks
-        self._grader = Grader(config.grading_timeout_s)
+        self._grader = Grader(config.grading_timeout_s, num_graders)
 
     def __enter__(self) -> "Selector":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the graders."""
         self._grader.close()
 
-    def selected(self, part: Path) -> Iterator[pa.Table]:
-        """The records of one file with grades, leaks and `drop_reason` (SELECTED_SCHEMA), some at a time."""
-        for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH):
-            rows = _graded(batch.to_pylist(), self._grader)
-            for row in rows:
-                row["leaks"] = None if row["error"] is not None or row["refinement"] is None else find_leaks(row)
-                row["drop_reason"] = drop_reason(row, self._config.keep, self._config.drop_leaks) or _contaminated(row, self._benchmarks)
-            yield pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA)
+    def write(self, parts: Sequence[Path], output: Path) -> "Counts":
+        """Write the records of some parts in one file, with grades, leaks and `drop_reason` (SELECTED_SCHEMA), and count them."""
+        counts = Counts()
+        with atomic_write(output) as temporary, pq.ParquetWriter(temporary, SELECTED_SCHEMA) as writer:
+            for batch in chain.from_iterable(pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH, use_threads=False) for part in parts):
+                selected = self._selected(batch)
+                counts.add(selected)
+                writer.write_table(selected, row_group_size=ROWS_PER_GROUP)
+        return counts
+
+    def _selected(self, records: pa.RecordBatch) -> pa.Table:
+        rows = _graded(records.to_pylist(), self._grader)
+        for row in rows:
+            row["leaks"] = None if row["error"] is not None or row["refinement"] is None else find_leaks(row)
+            row["drop_reason"] = drop_reason(row, self._config.keep, self._config.drop_leaks) or _contaminated(row, self._benchmarks)
+        return pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA)
 
 
 def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = ()) -> str | None:
@@ -117,6 +171,14 @@ class Counts:
         """Count selected records."""
         for row in records.select(COUNTED).to_pylist():
             self._add(row)
+
+    def update(self, others: "Counts") -> None:
+        """Count the records that others have counted."""
+        self.written, self.failed, self.kept = self.written + others.written, self.failed + others.failed, self.kept + others.kept
+        for mine, theirs in ((self.dropped, others.dropped), (self.verdicts, others.verdicts), (self.repair, others.repair)):
+            mine.update(theirs)
+        self.leakage.update(others.leakage)
+        self.errors.update(others.errors)
 
     def _add(self, row: Mapping[str, Any]) -> None:
         self.written += 1

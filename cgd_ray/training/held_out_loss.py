@@ -5,6 +5,7 @@ How to use: `held_out = HeldOutLoss(training, packed, world_size)`; `held_out.me
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -29,4 +30,4 @@ class HeldOutLoss:
                 for rows in self._plan.micro_batches(step, rank):
                     total += engine.forward(self._rows.batch(rows).to(engine.device))
         dist.all_reduce(total)
-        return float(total.item()) / int(self._plan.targets_SG.sum())
+        return float(total.item()) / int(self._plan.sizes_R["num_targets"].sum(dtype=np.int64))

@@ -17,8 +17,8 @@ from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import short_hash
 from cgd_ray.process.console import Screen
 from cgd_ray.training.driver import train
+from cgd_ray.training.examples.example_files import write_examples
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import write_examples
 from cgd_ray.training.job import TrainJob
 from examples.tinymath.corpus import student_examples, take_tokens, teacher_examples, tokenizer_texts
 from examples.tinymath.problems import committed_splits

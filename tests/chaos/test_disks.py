@@ -29,10 +29,10 @@ from cgd_ray.selection.selection import select_records
 from cgd_ray.training.checkpoints.shards import Shards
 from cgd_ray.training.checkpoints.store import newest
 from cgd_ray.training.checkpoints.writer import Saver
+from cgd_ray.training.examples.example_files import write_examples
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import write_examples
 from cgd_ray.training.model.zero_state import Range
-from tests.builders import random_examples, tiny_model, tiny_records
+from tests.builders import random_examples, read_parts, tiny_model, tiny_records
 from tests.chaos.driver import make_config
 from tests.fakes import FakeEngines
 
@@ -151,7 +151,7 @@ def selecting(disk: Disk, elsewhere: Path) -> tuple[Work, IsWhole]:
     records, selected = finished_records(elsewhere / "records"), disk.root / "selected"
 
     def is_whole() -> bool:
-        return read_manifest(selected) is not None and pq.read_metadata(selected / "selected.parquet").num_rows == NUM_ROWS
+        return read_manifest(selected) is not None and read_parts(selected).num_rows == NUM_ROWS
 
     return lambda: select_records(SelectionConfig(), records, selected, lambda count: None), is_whole
 
@@ -236,7 +236,7 @@ def test_the_command_line_says_one_line_and_the_same_command_goes_on(disk: Disk,
     assert read_manifest(disk.root / "run" / "selected") is None
     disk.make_room()
     assert subprocess.run(command, capture_output=True).returncode == 0
-    assert pq.read_metadata(disk.root / "run" / "selected" / "selected.parquet").num_rows == NUM_ROWS
+    assert read_parts(disk.root / "run" / "selected").num_rows == NUM_ROWS
 
 
 def test_a_run_directory_on_a_full_disk_is_refused(disk: Disk, tmp_path: Path) -> None:

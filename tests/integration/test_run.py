@@ -21,6 +21,7 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import SELECTED_SCHEMA
 from tests.bare_vllm import bare_vllm
+from tests.builders import read_parts
 from tests.processes import free_port, stop
 
 CONFIG = "jobs/configs/tinymath.yaml"
@@ -108,7 +109,7 @@ def test_the_summary_of_a_submitted_job_adds_up(finished: Path) -> None:
 
 
 def test_records_carry_what_their_schema_promises(finished: Path) -> None:
-    records = pq.read_table(finished / "selected" / "selected.parquet")
+    records = read_parts(finished / "selected")
     assert records.schema.equals(SELECTED_SCHEMA)
     for stage in ("attempt", "critique", "refinement"):
         assert len(set(records[f"{stage}_fingerprint"].to_pylist())) == 1

@@ -3,57 +3,41 @@
 shuffled: another problem's critique, of the same verdict and about the same length, so that only its relevance is gone; each critique is
 used exactly once. generic: advice that fits any problem, so that its specifics are gone too. (specific changes nothing, and none is an
 arm of its own.)
-How to use: `critiques = CRITIQUES[training.critiques](records, prompts, training.seed)` on a table of all records to train on.
+How to use: `donors = shuffled_donors(records, training.seed)` on what is known of all records to train on; texts.py puts the texts in.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cgd_ray.data.prompts import Prompts
-
 CLASSES_PER_DOUBLING = 2  # of a critique's length: within a bucket lengths differ by a factor of at most 1.4
 
 
-def generic_critiques(records: pa.Table, prompts: Prompts, seed: int) -> pa.ChunkedArray:
-    """The same advice for every record that has a critique, so that the examples are those of the other kinds."""
-    critiques = records["critique"]
-    return pc.if_else(has_text(critiques), pa.scalar(prompts.generic_critique, critiques.type), critiques)
+def shuffled_donors(records: pa.Table, seed: int) -> np.ndarray:
+    """For each record the index of the one of another problem whose critique it is shown; its own where it has no critique.
 
-
-def shuffled_critiques(records: pa.Table, prompts: Prompts, seed: int) -> pa.ChunkedArray:
-    """For each record the critique of another problem's record.
-
-    Raises ValueError when more than half of the records that could swap belong to one problem.
+    `records` have the columns record_id, problem_id, verdict and critique_length, 0 where there is none. Raises ValueError when more than
+    half of the records that could swap belong to one problem.
     """
-    critiques = records["critique"]
-    rows = np.flatnonzero(has_text(critiques).to_numpy())
-    candidates = records.select(["record_id", "problem_id", "verdict", "critique"]).take(rows)
+    lengths = records["critique_length"].to_numpy()
+    rows = np.flatnonzero(lengths)
     donors = np.arange(records.num_rows)
-    donors[rows] = rows[
-        derangement(
-            record_ids=candidates["record_id"].to_numpy(),
-            problem_ids=candidates["problem_id"].to_numpy(),
-            verdicts=candidates["verdict"].to_numpy(),
-            lengths=pc.utf8_length(candidates["critique"]).to_numpy(),
-            seed=seed,
-        )
-    ]
-    return critiques.take(donors)
+    if len(rows):
+        ids = {name: _ranks(records[name].take(rows)) for name in ("record_id", "problem_id", "verdict")}
+        donors[rows] = rows[
+            derangement(
+                record_ids=ids["record_id"], problem_ids=ids["problem_id"], verdicts=ids["verdict"], lengths=lengths[rows], seed=seed
+            )
+        ]
+    return donors
 
 
-CRITIQUES: dict[str, Callable[[pa.Table, Prompts, int], pa.ChunkedArray]] = {
-    "shuffled": shuffled_critiques,
-    "generic": generic_critiques,
-}
-
-
-def has_text(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """True where a text is neither null nor empty."""
-    return pc.fill_null(pc.not_equal(texts, ""), False)
+def _ranks(names: pa.ChunkedArray) -> np.ndarray:
+    """Numbers in the order of the names, the same for the same name: of names as Python objects there would be ten times as much memory."""
+    ranks: np.ndarray = pc.rank(names, sort_keys="ascending", tiebreaker="dense").to_numpy()
+    return ranks
 
 
 def derangement(*, record_ids: np.ndarray, problem_ids: np.ndarray, verdicts: np.ndarray, lengths: np.ndarray, seed: int) -> np.ndarray:

@@ -5,7 +5,7 @@ for the others. How to use: `assign_arms(training, ids)`, `seeded_order(ids, see
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -32,7 +32,7 @@ def assign_arms(training: TrainingConfig, record_ids: Sequence[str]) -> list[str
     return [arms[index] for index in drawn]
 
 
-def seeded_order(record_ids: Sequence[str], seed: int) -> np.ndarray:
+def seeded_order(record_ids: Iterable[str], seed: int) -> np.ndarray:
     """Indices of the records in the order in which a budget takes them."""
     return np.argsort(_fractions(record_ids, seed, "order"), kind="stable")
 
@@ -49,7 +49,8 @@ def interleave(queues: Mapping[str, Iterator[Item]], shares: Mapping[str, float]
         yield item
 
 
-def _fractions(record_ids: Sequence[str], seed: int, purpose: str) -> np.ndarray:
+def _fractions(record_ids: Iterable[str], seed: int, purpose: str) -> np.ndarray:
     """A number in [0, 1) for each record; for another purpose an independent one."""
-    digests = b"".join(hashlib.sha256(f"{seed}\x00{purpose}\x00{name}".encode()).digest()[:8] for name in record_ids)
-    return (np.frombuffer(digests, dtype=">u8") >> np.uint64(11)) * 2.0**-53
+    digests = (hashlib.sha256(f"{seed}\x00{purpose}\x00{name}".encode()).digest() for name in record_ids)
+    numbers = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), dtype=np.uint64)
+    return (numbers >> np.uint64(11)) * 2.0**-53

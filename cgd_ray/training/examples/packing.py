@@ -1,12 +1,13 @@
 """Examples -> packed rows of at most context_length tokens: first-fit-decreasing, global and deterministic.
 
 Packing is done once, over all examples, so that every rank of every run sees the same rows and takes the same number of steps. Rows
-hold whole examples only; the boundaries travel with them, and no attention crosses them (attention.py).
+hold whole examples only; the boundaries travel with them, and no attention crosses them (attention.py). The driver decides by the lengths
+alone, about 50 bytes an example; the tokens are brought together file by file, on all CPUs where there are many.
 How to use: `report = pack(training.context_length, run.examples, run.packed)`.
 """
 
+import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cgd_ray.data.rundir import atomic_write, manifest_parts, read_manifest, write_manifest
+from cgd_ray.data.rundir import atomic_write, read_manifest, write_manifest
+from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
+from cgd_ray.training.examples.bins import Bins, first_fit_decreasing
+from cgd_ray.training.examples.example_files import ExampleFiles
 
 PACKED_SCHEMA = pa.schema(
     [
@@ -28,79 +32,90 @@ PACKED_SCHEMA = pa.schema(
     ]
 )
 ROWS_PER_GROUP = 16  # a training worker reads one row group per row it needs, so groups are small
-
-
-def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Bins of indices into `lengths`, each bin's lengths adding up to at most capacity; longest first, ties in the given order.
-
-    A max-tree over the bins' free space finds the first bin that fits in O(log n).
-    """
-    size = 1 << max(len(lengths) - 1, 0).bit_length()
-    free = [capacity] * (2 * size)
-    bins: list[list[int]] = []
-    for index in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        length = lengths[index]
-        if not 0 < length <= capacity:
-            raise ValueError(
-                f"example {index} has {length} tokens, which does not fit into rows of {capacity}; raise training.context_length"
-            )
-        node = 1
-        while node < size:
-            node = 2 * node if free[2 * node] >= length else 2 * node + 1
-        if node - size == len(bins):
-            bins.append([])
-        bins[node - size].append(index)
-        free[node] -= length
-        while node > 1:
-            node //= 2
-            free[node] = max(free[2 * node], free[2 * node + 1])
-    return bins
+TOKENS_PER_FILE = 2**25
+"""At most, since a file's tokens are in memory while it is written; and a list's offsets are 32 bits wide."""
+ROWS_PER_FILE = 2**14
+"""At most, since who reads a file has all its row groups' places in memory."""
+SIZES = "sizes.npy"
+"""File with SIZES_TYPE for each packed row, so that nobody has to read the rows to know how long they are."""
+SIZES_TYPE = np.dtype([("num_tokens", "i4"), ("num_targets", "i4"), ("squares", "i8")])
+"""Tokens of a row, those that carry loss, and the sum of its examples' squared lengths, which attention's work grows with."""
+FEW_EXAMPLES = 100_000
+"""Up to which they are packed in this process, at some 20,000 a second."""
 
 
 def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
-    """Write packed/packed.parquet (PACKED_SCHEMA) and its manifest; returns what the manifest reports.
+    """Write packed/packed-*.parquet (PACKED_SCHEMA), their sizes and the manifest; returns what the manifest reports.
 
-    The report: examples, rows, tokens, target_tokens, fill (tokens / (rows x context_length)), seconds.
+    The report: examples, rows, rows_per_file (of all files but the last), tokens, target_tokens, fill (tokens / (rows x context_length)),
+    seconds. Raises ValueError for an example that is longer than context_length.
     """
     started = time.monotonic()
-    table = pa.concat_tables(pq.read_table(part) for part in manifest_parts(examples))
-    table = table.sort_by("record_id").combine_chunks()  # generation finishes rows in another order every time
-    lengths = pc.list_value_length(table["input_ids"]).to_numpy()
-    bins = first_fit_decreasing(lengths.tolist(), context_length)
-    output = packed / "packed.parquet"
-    num_targets = 0
-    with atomic_write(output) as temporary, pq.ParquetWriter(temporary, PACKED_SCHEMA, compression="none", use_dictionary=False) as writer:
-        for start in range(0, len(bins), ROWS_PER_GROUP):
-            rows = packed_rows(table, bins[start : start + ROWS_PER_GROUP])
-            num_targets += pc.sum(rows["num_targets"]).as_py()
-            writer.write_table(rows)
-    tokens = int(lengths.sum())
+    files = ExampleFiles(examples)
+    bins = first_fit_decreasing(files.index_E["num_tokens"], context_length)  # examples are in the order of their ids, however they came
+    sizes_B = _sizes(bins, files.index_E)
+    rows_per_file = _rows_per_file(context_length)
+    outputs = [packed / f"packed-{number:05}.parquet" for number in range(-(-len(bins) // rows_per_file))]
+    packed.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bins-", dir=packed) as plan:
+        np.save(Path(plan) / "members.npy", bins.members_E)
+        np.save(Path(plan) / "ends.npy", bins.ends_B)
+        arguments = (examples, Path(plan), rows_per_file, outputs)
+        for _ in (spread if is_worth_spreading(len(files.index_E), FEW_EXAMPLES) else in_turn)(Packing, arguments, len(outputs)):
+            pass
+    with atomic_write(packed / SIZES) as temporary, temporary.open("wb") as stream:
+        np.save(stream, sizes_B)
+    tokens = int(sizes_B["num_tokens"].sum(dtype=np.int64))
     report = {
-        "examples": table.num_rows,
+        "examples": len(files.index_E),
         "rows": len(bins),
+        "rows_per_file": rows_per_file,
         "context_length": context_length,
         "tokens": tokens,
-        "target_tokens": num_targets,
+        "target_tokens": int(sizes_B["num_targets"].sum(dtype=np.int64)),
         "fill": tokens / (len(bins) * context_length),
         "seconds": time.monotonic() - started,
     }
     manifest = read_manifest(examples)
-    assert manifest is not None, "manifest_parts has read it above"
-    write_manifest(packed, manifest["fingerprint"], [output], report)
+    assert manifest is not None, "ExampleFiles has read it above"
+    write_manifest(packed, manifest["fingerprint"], [*outputs, packed / SIZES], report)
     return report
 
 
-def packed_rows(table: pa.Table, bins: Sequence[Sequence[int]]) -> pa.Table:
-    """One row per bin; the lists of the bin's examples are joined without touching single tokens."""
-    taken = table.take(pa.array([index for members in bins for index in members])).combine_chunks()
-    ids = taken["input_ids"].combine_chunks()
+class Packing:
+    """The writing of one file of packed rows after the other, a piece of work each (process/spreading.py)."""
+
+    def __init__(self, examples: Path, plan: Path, rows_per_file: int, outputs: list[Path]) -> None:
+        members_E, ends_B = (np.load(plan / name, mmap_mode="r") for name in ("members.npy", "ends.npy"))
+        self._bins = Bins(members_E=members_E, ends_B=ends_B)
+        self._examples, self._rows_per_file, self._outputs = ExampleFiles(examples), rows_per_file, outputs
+
+    def __call__(self, number: int) -> None:
+        """Write one file."""
+        bins = self._bins.part(number * self._rows_per_file, min((number + 1) * self._rows_per_file, len(self._bins)))
+        table = self._examples.take(self._examples.index_E[bins.members_E])
+        with (
+            atomic_write(self._outputs[number]) as temporary,
+            pq.ParquetWriter(temporary, PACKED_SCHEMA, compression="none", use_dictionary=False, write_statistics=False) as writer,
+        ):
+            for start in range(0, len(bins), ROWS_PER_GROUP):
+                group = bins.part(start, min(start + ROWS_PER_GROUP, len(bins)))
+                writer.write_table(packed_rows(table.slice(bins.ends_B[start], len(group.members_E)), group.ends_B))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def packed_rows(examples: pa.Table, ends_B: np.ndarray) -> pa.Table:
+    """One row per bin of examples that follow one another; their lists are joined without touching single tokens."""
+    examples = examples.combine_chunks()
+    ids = examples["input_ids"].combine_chunks()
     lengths = pc.list_value_length(ids).to_numpy()
     # The first token of an example has nothing before it that could predict it, so it is never a target.
-    prompts = np.maximum(taken["prompt_length"].to_numpy(), 1).astype(np.int32)
-    of_examples = np.concatenate([[0], np.cumsum([len(members) for members in bins])]).astype(np.int32)
+    prompts = np.maximum(examples["prompt_length"].to_numpy(), 1).astype(np.int32)
+    of_examples = ends_B.astype(np.int32)
     of_tokens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)[of_examples]
     targets = np.add.reduceat(lengths - prompts, of_examples[:-1]).astype(np.int32)
-    tokens = np.diff(of_tokens)
 
     def per_row(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(of_examples, values)
@@ -109,8 +124,22 @@ def packed_rows(table: pa.Table, bins: Sequence[Sequence[int]]) -> pa.Table:
         pa.ListArray.from_arrays(of_tokens, ids.flatten()),
         per_row(pa.array(lengths.astype(np.int32))),
         per_row(pa.array(prompts)),
-        per_row(taken["record_id"].combine_chunks()),
-        pa.array(tokens),
+        per_row(examples["record_id"].combine_chunks()),
+        pa.array(np.diff(of_tokens)),
         pa.array(targets),
     ]
     return pa.Table.from_arrays(columns, schema=PACKED_SCHEMA)
+
+
+def _sizes(bins: Bins, index_E: np.ndarray) -> np.ndarray:
+    sizes_B = np.empty(len(bins), SIZES_TYPE)
+    for name in ("num_tokens", "num_targets"):
+        sizes_B[name] = bins.sums(index_E[name])
+    sizes_B["squares"] = bins.sums(index_E["num_tokens"].astype(np.int64) ** 2)
+    return sizes_B
+
+
+def _rows_per_file(context_length: int) -> int:
+    """Whole row groups; it depends on nothing else, so that a row's number tells its file."""
+    groups = min(TOKENS_PER_FILE // context_length, ROWS_PER_FILE) // ROWS_PER_GROUP
+    return max(groups, 1) * ROWS_PER_GROUP

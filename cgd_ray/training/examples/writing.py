@@ -1,31 +1,27 @@
-"""Selected records -> tokenised examples in a Parquet file that packing reads; which ones, preparation.py decides.
+"""Selected records -> tokenised examples in files that packing reads; which ones, choice.py decides.
 
 How to use: `make_examples(config.training, chat, prompts, run.selected, run.examples)`.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from array import array
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.data.chat import Chat, Example
+from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
-from cgd_ray.data.rundir import atomic_write, read_manifest, write_manifest
-from cgd_ray.training.examples.preparation import Preparation, Prepared, Side, selected_parts
-
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        ("record_id", pa.string()),
-        ("input_ids", pa.list_(pa.int32())),  # prompt, target, end token
-        ("prompt_length", pa.int32()),  # loss on input_ids[prompt_length:] and nowhere else; at least 1
-    ]
-)
-ROWS_PER_BATCH = 1024  # written at once; bounds memory
+from cgd_ray.data.rundir import read_manifest, write_manifest
+from cgd_ray.training.examples.catalogue import Catalogue, Side
+from cgd_ray.training.examples.choice import Choice, settings_of
+from cgd_ray.training.examples.example_files import INDEX_TYPE, example_file, write_index
+from cgd_ray.training.examples.preparation import selected_parts
+from cgd_ray.training.examples.tokenising import Waves
 
 
 def make_examples(
@@ -37,29 +33,43 @@ def make_examples(
     on_progress: Callable[[int], None] = lambda rows: None,
     side: Side = "training",
 ) -> dict[str, Any]:
-    """Write examples/examples.parquet (EXAMPLE_SCHEMA) and its manifest; returns the counts that the manifest holds.
+    """Write the example files (EXAMPLE_SCHEMA), their index and the manifest; returns the counts that the manifest holds.
 
     With training.validation set, `side` says which part of the split is meant. Raises ValueError when the records lack a column of an
     arm or are of another version, or when no example is left.
     """
     started, parts = time.monotonic(), selected_parts(selected)
-    preparation = Preparation(training, chat, prompts, parts, side)
-    stream = iter(preparation)
-    seen = 0
-    output = examples / "examples.parquet"
-    with atomic_write(output) as temporary, pq.ParquetWriter(temporary, EXAMPLE_SCHEMA) as writer:
-        while batch := list(islice(stream, ROWS_PER_BATCH)):
-            writer.write_table(example_table(batch))
-            on_progress(preparation.num_seen - seen)
-            seen = preparation.num_seen
-        if preparation.num_examples == 0:
-            raise nothing_left(training, preparation.dropped, side)
-    on_progress(sum(pq.read_metadata(part).num_rows for part in parts) - seen)
-    details = {**preparation.report(), "seconds": time.monotonic() - started}
+    examples.mkdir(parents=True, exist_ok=True)
+    settings = settings_of(training, side)
+    catalogue = Catalogue.read(settings, parts, side)
+    choice, waves = Choice(settings, catalogue, side), Waves(settings, prompts, chat, catalogue, examples, on_progress)
+    index_E = _taken(choice, waves)
+    files = [example_file(examples, number) for number in range(waves.num_files)]
+    if choice.num_examples == 0:
+        for file in files:
+            file.unlink()
+        raise nothing_left(training, choice.dropped, side)
+    on_progress(sum(pq.read_metadata(part).num_rows for part in parts) - waves.num_records)
+    details = {**choice.report(), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "selected_parts has read it above"
-    write_manifest(examples, manifest["fingerprint"], [output], details)
+    write_manifest(examples, manifest["fingerprint"], [*files, write_index(examples, index_E)], details)
     return details
+
+
+def _taken(choice: Choice, waves: Waves) -> np.ndarray:
+    """INDEX_TYPE of the examples that are taken, in the order of their record ids."""
+    taken = {name: array("i") for name in ("index", *INDEX_TYPE.names)}
+    for item in choice.taken(waves.made):
+        for name, values in taken.items():
+            values.append(getattr(item, name))
+    indices_E = np.frombuffer(taken["index"], np.int32)
+    order_E = pc.sort_indices(choice.catalogue.record_ids.take(indices_E)).to_numpy()
+    index_E = np.empty(len(indices_E), INDEX_TYPE)
+    for name in INDEX_TYPE.names:
+        index_E[name] = np.frombuffer(taken[name], np.int32)[order_E]
+    index_E["num_targets"] = np.minimum(index_E["num_targets"], index_E["num_tokens"] - 1)  # nothing could predict the first token
+    return index_E
 
 
 def nothing_left(training: TrainingConfig, dropped: Mapping[str, int], side: Side = "training") -> ValueError:
@@ -71,20 +81,3 @@ def nothing_left(training: TrainingConfig, dropped: Mapping[str, int], side: Sid
         f"nothing to train on for arm {training.arm_label}: {reasons}; loosen selection, "
         "raise training.context_length or the budget, or generate what is missing (no_direct: generation.direct_answers=true)"
     )
-
-
-def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint: str) -> None:
-    """Publish ready-made examples, by record id, in the form that packing reads; for corpora that do not come from records."""
-    rows = [{"record_id": name, "input_ids": item.input_ids, "prompt_length": item.prompt_length} for name, item in examples.items()]
-    output = directory / "examples.parquet"
-    with atomic_write(output) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), temporary)
-    write_manifest(directory, fingerprint, [output], {"examples": len(rows)})
-
-
-def example_table(examples: Iterable[Prepared]) -> pa.Table:
-    """EXAMPLE_SCHEMA."""
-    rows = [
-        {"record_id": item.record_id, "input_ids": item.example.input_ids, "prompt_length": item.example.prompt_length} for item in examples
-    ]
-    return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)

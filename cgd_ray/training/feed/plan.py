@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.rundir import manifest_parts
+from cgd_ray.training.examples.packing import SIZES, SIZES_TYPE
 from cgd_ray.training.feed.rows import EMPTY
 from cgd_ray.training.feed.schedule import learning_rate_at
 
@@ -86,12 +87,8 @@ class PackedPlan:
 
     order_SG: np.ndarray
     """Row of the packed data, or EMPTY."""
-    targets_SG: np.ndarray
-    """Target tokens of that row; 0 for EMPTY."""
-    tokens_SG: np.ndarray
-    """Tokens of that row; 0 for EMPTY."""
-    squares_SG: np.ndarray
-    """Sum of the squared lengths of that row's examples, which attention's work grows with; 0 for EMPTY."""
+    sizes_R: np.ndarray
+    """SIZES_TYPE of every row; mapped into memory, so that a rank holds those of the steps that it asks for."""
     steps_per_epoch: int
     world_size: int
     training: TrainingConfig
@@ -99,34 +96,17 @@ class PackedPlan:
     @classmethod
     def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "PackedPlan":
         """Derive the plan from the packed data's lengths and the settings alone."""
-        (part,) = manifest_parts(packed)
-        num_rows = pq.read_metadata(part).num_rows
+        sizes_R = sizes_of(packed)
         order_SG = np.concatenate(
-            [_epoch_order(num_rows, training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
+            [_epoch_order(len(sizes_R), training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
         )
-        return cls.of_file(training, part, order_SG, world_size)
+        return cls.in_order(training, sizes_R, order_SG, world_size)
 
     @classmethod
-    def of_file(cls, training: TrainingConfig, part: Path, order_SG: np.ndarray, world_size: int) -> "PackedPlan":
-        """The plan that takes the rows of a packed file in this order."""
-        sizes = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
-
-        def in_order(of_rows: np.ndarray) -> np.ndarray:
-            values: np.ndarray = np.append(of_rows, 0)[order_SG]  # EMPTY is -1: the appended zero
-            return values
-
-        lengths = sizes["lengths"].combine_chunks()
-        squares = np.add.reduceat(lengths.flatten().to_numpy().astype(np.int64) ** 2, lengths.offsets.to_numpy()[:-1])
-
-        return cls(
-            order_SG=order_SG,
-            targets_SG=in_order(sizes["num_targets"].to_numpy()),
-            tokens_SG=in_order(sizes["num_tokens"].to_numpy()),
-            squares_SG=in_order(squares),
-            steps_per_epoch=len(order_SG) // training.num_epochs,
-            world_size=world_size,
-            training=training,
-        )
+    def in_order(cls, training: TrainingConfig, sizes_R: np.ndarray, order_SG: np.ndarray, world_size: int) -> "PackedPlan":
+        """The plan that takes rows of these sizes in this order."""
+        steps_per_epoch = len(order_SG) // training.num_epochs
+        return cls(order_SG=order_SG, sizes_R=sizes_R, steps_per_epoch=steps_per_epoch, world_size=world_size, training=training)
 
     def has(self, step: int) -> bool:
         """Whether there is a step with this index."""
@@ -152,8 +132,15 @@ class PackedPlan:
 
     def sizes(self, step: int) -> StepSizes:
         """What the step consists of."""
-        tokens, targets, squares = (int(values[step].sum()) for values in (self.tokens_SG, self.targets_SG, self.squares_SG))
+        tokens, targets, squares = (int(self.sizes_G(step)[name].sum()) for name in ("num_tokens", "num_targets", "squares"))
         return StepSizes(tokens=tokens, targets=targets, squares=squares)
+
+    def sizes_G(self, step: int) -> np.ndarray:
+        """SIZES_TYPE of the step's rows; 0 for EMPTY."""
+        rows_G = self.order_SG[step]
+        sizes_G: np.ndarray = self.sizes_R[np.maximum(rows_G, 0)]
+        sizes_G[rows_G == EMPTY] = 0
+        return sizes_G
 
     def position(self, step: int) -> dict[str, float]:
         """Where the training is after this step, for the log."""
@@ -175,6 +162,26 @@ class PackedPlan:
         by_batch = np.full((num_batches, self.training.micro_batch_size), of_empty, dtype=np.int64)
         by_batch[batch_G, place_G] = values_G
         return by_batch.reshape(self.world_size, self.num_micro_batches, self.training.micro_batch_size)
+
+
+def sizes_of(packed: Path) -> np.ndarray:
+    """SIZES_TYPE of every packed row. Raises ValueError when the packing is unfinished."""
+    parts = manifest_parts(packed)
+    if (packed / SIZES).exists():
+        sizes_R: np.ndarray = np.load(packed / SIZES, mmap_mode="r")
+        return sizes_R
+    return np.concatenate([sizes_in(part) for part in parts])  # packed by a version that knew no sizes
+
+
+def sizes_in(part: Path) -> np.ndarray:
+    """SIZES_TYPE of every row of one file, read from its rows."""
+    table = pq.read_table(part, columns=["num_tokens", "num_targets", "lengths"]).combine_chunks()
+    lengths = table["lengths"].combine_chunks()
+    sizes_R = np.empty(table.num_rows, SIZES_TYPE)
+    for name in ("num_tokens", "num_targets"):
+        sizes_R[name] = table[name].to_numpy()
+    sizes_R["squares"] = np.add.reduceat(lengths.flatten().to_numpy().astype(np.int64) ** 2, lengths.offsets.to_numpy()[:-1])
+    return sizes_R
 
 
 def _epoch_order(num_rows: int, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:

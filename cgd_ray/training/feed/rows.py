@@ -5,6 +5,7 @@ How to use: `rows = PackedRows(packed)`; `rows.batch(plan.micro_batches(step, ra
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from cgd_ray.data.rundir import manifest_parts
+from cgd_ray.data.rundir import manifest_parts, read_manifest
 
+OPEN_FILES = 16
+"""Files whose row groups' places a rank remembers; of others they are read again, which takes milliseconds."""
 EMPTY = -1  # in a plan's arrays only: a place in the last batch of an epoch that no row fills
 
 
@@ -44,8 +47,11 @@ class PackedRows:
     """Random access to the packed rows; one small row group is read per row, so memory does not grow with the data."""
 
     def __init__(self, packed: Path) -> None:
-        (part,) = manifest_parts(packed)
-        self._file = PackedFile(part)
+        parts = [part for part in manifest_parts(packed) if part.suffix == ".parquet"]
+        manifest = read_manifest(packed)
+        assert manifest is not None, "manifest_parts has read it as well"
+        self._rows_per_file = manifest.get("rows_per_file", manifest["rows"])  # former versions wrote a single file
+        self._file = lru_cache(OPEN_FILES)(lambda number: PackedFile(parts[number]))
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """The micro-batch of these rows; EMPTY ones add nothing, and a batch of nothing else is a single token without target."""
@@ -60,7 +66,8 @@ class PackedRows:
         return [name for row in rows if row != EMPTY for name in self._read(row, ["record_ids"])["record_ids"][0].as_py()]
 
     def _read(self, row: int, columns: list[str]) -> Any:
-        return self._file.read(row, columns)
+        number, place = divmod(int(row), self._rows_per_file)
+        return self._file(number).read(place, columns)
 
 
 class PackedFile:

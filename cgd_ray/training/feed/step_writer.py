@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.rundir import atomic_write, write_manifest
-from cgd_ray.training.examples.packing import ROWS_PER_GROUP, first_fit_decreasing, packed_rows
+from cgd_ray.training.examples.bins import first_fit_decreasing
+from cgd_ray.training.examples.example_files import example_table
+from cgd_ray.training.examples.packing import ROWS_PER_GROUP, packed_rows
 from cgd_ray.training.examples.preparation import Prepared
-from cgd_ray.training.examples.writing import example_table
 
 SHARE = b"share"
 """Metadata of a step's file: the share of all records that has been dealt with once the step is taken, trained on or dropped."""
@@ -64,10 +65,11 @@ class StepWriter:
         write_manifest(self._packed, fingerprint, files, {**self._counts, "context_length": self._context_length, "fill": fill})
 
     def _write_step(self, num_seen: int) -> None:
-        lengths = [len(item.example.input_ids) for item in self._pool]
-        bins = first_fit_decreasing(lengths, self._context_length)[: self._rows_per_step]
-        rows = packed_rows(example_table(self._pool), bins)
-        taken = {index for members in bins for index in members}
+        bins = first_fit_decreasing([len(item.example.input_ids) for item in self._pool], self._context_length)
+        bins = bins.part(0, self._rows_per_step)
+        members = bins.members_E.tolist()
+        rows = packed_rows(example_table((self._pool[index].record_id, self._pool[index].example) for index in members), bins.ends_B)
+        taken = set(members)
         self._pool = [item for index, item in enumerate(self._pool) if index not in taken]
         share = (num_seen - len(self._pool)) / self._num_records
         with atomic_write(step_file(self._packed, self._counts["steps"])) as temporary:

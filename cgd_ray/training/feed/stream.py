@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256, read_manifest
-from cgd_ray.training.feed.plan import PackedPlan, StepSizes
+from cgd_ray.training.feed.plan import PackedPlan, StepSizes, sizes_in
 from cgd_ray.training.feed.rows import EMPTY, PackedFile, PackedRows
 from cgd_ray.training.feed.schedule import learning_rate_by_share
 from cgd_ray.training.feed.step_writer import SHARE, step_file
@@ -97,7 +97,8 @@ class StreamPlan:
             metadata = pq.read_metadata(file)
             order_G = np.full(places, EMPTY, dtype=np.int64)
             order_G[: metadata.num_rows] = np.arange(metadata.num_rows)
-            self._read = (step, PackedPlan.of_file(self._training, file, order_G[None], self.world_size), float(metadata.metadata[SHARE]))
+            plan = PackedPlan.in_order(self._training, sizes_in(file), order_G[None], self.world_size)
+            self._read = (step, plan, float(metadata.metadata[SHARE]))
         return self._read[1:]
 
 

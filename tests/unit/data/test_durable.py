@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cgd_ray.data.durable import ALWAYS_THERE, BEGUN, IDS, PENDING_SUFFIX, durable_records, record_parts
+from cgd_ray.data.durable import ALWAYS_THERE, BEGUN, IDS, PENDING_SUFFIX, durable_records, parts_of, record_parts
 from cgd_ray.data.records import RECORD_SCHEMA, RECORDS_VERSION
 from cgd_ray.data.rundir import RunDir, write_json, write_manifest
 from tests.builders import tiny_records
@@ -76,3 +76,26 @@ def test_all_parts_of_a_finished_generation_are_durable(tmp_path: Path) -> None:
 def test_a_directory_without_a_generation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no records \(neither manifest\.json nor .*\); give RUN_DIR/records of a generation"):
         durable_records(tmp_path / "nowhere" / "records")
+
+
+def test_a_commit_has_the_parts_that_begin_with_its_name_whatever_stands_between_them(tmp_path: Path) -> None:
+    names = ["a-0", "a-1", "ab-0", "b-0", "c_000001-0", "c_000002-0"]
+    for name in names:
+        (tmp_path / f"{name}.parquet").touch()
+    commits = [Path(f"ids/{name}.parquet") for name in ("c_000002", "a-", "missing", "b")]
+    assert [part.name.removesuffix(".parquet") for part in parts_of(commits, tmp_path)] == ["c_000002-0", "a-0", "a-1", "b-0"]
+
+
+def test_the_records_are_listed_once_for_all_commits(tmp_path: Path) -> None:
+    class Listed(type(tmp_path)):  # type: ignore[misc]
+        listings = 0
+
+        def glob(self, pattern: str) -> Any:
+            Listed.listings += 1
+            return super().glob(pattern)
+
+    commits = [Path(f"ids/{number:04}.parquet") for number in range(100)]
+    for ids in commits:
+        (tmp_path / f"{ids.stem}-0.parquet").touch()
+    assert len(parts_of(commits, Listed(tmp_path))) == 100
+    assert Listed.listings == 1

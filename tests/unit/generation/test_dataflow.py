@@ -44,8 +44,9 @@ def test_turns_that_are_durably_written_are_counted_and_rows_that_were_given_up_
         pq.write_table(pa.table({ID_COLUMN: [name]}), flow.checkpoint / f"{name}.parquet")
         write_part(flow.output / f"{name}-0.parquet", [name], **columns)
     write_part(flow.output / "e-0.parquet", ["e"], **cut)  # not committed
-    assert flow.made(["attempt", "critique"]) == ({"attempt": 3, "critique": 1}, 1)
-    assert flow.failures().total() == 2
+    written = flow.written(["attempt", "critique"])
+    assert (written.rows, written.made, written.unusable) == (4, {"attempt": 3, "critique": 1}, 1)
+    assert written.errors.total() == flow.written([]).errors.total() == 2
 
 
 def test_a_long_work_list_is_cut_into_files_of_the_same_size(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.selection.leakage import LEAKS
 from cgd_ray.selection.selection import drop_reason, select_records
-from tests.builders import tiny_records
+from tests.builders import read_parts, tiny_records
 
 TOLD, COPIED, MENTIONED = LEAKS
 ATTEMPT = "Let us see. It is \\boxed{5}."
@@ -54,7 +54,7 @@ def write_records(directory: Path) -> Path:
 def select(tmp_path: Path, benchmarks: Benchmarks | None = None, **policy: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config = SelectionConfig(grading_timeout_s=20.0, **policy)
     counts = select_records(config, write_records(tmp_path / "records"), tmp_path / "selected", lambda count: None, benchmarks)
-    selected = pq.read_table(tmp_path / "selected" / "selected.parquet")
+    selected = read_parts(tmp_path / "selected")
     assert selected.schema == SELECTED_SCHEMA
     rows = selected.to_pylist()
     assert counts["written"] == counts["kept"] + sum(counts["dropped"].values()) + counts["failed"]

@@ -10,9 +10,10 @@ import pytest
 
 from cgd_ray.config import SelectionConfig
 from cgd_ray.data.records import RECORD_SCHEMA, SELECTED_SCHEMA
-from cgd_ray.data.rundir import read_manifest, write_manifest
-from cgd_ray.selection.selection import drop_reason, select_records
-from tests.builders import tiny_records
+from cgd_ray.data.rundir import manifest_parts, read_manifest, write_manifest
+from cgd_ray.process.spreading import in_turn, spread
+from cgd_ray.selection.selection import Selecting, drop_reason, select_records
+from tests.builders import read_parts, tiny_records
 
 RIGHT, WRONG = "So \\boxed{4}.", "So \\boxed{5}."
 NOTHING_MORE = {"critique": None, "critique_finish_reason": None, "refinement": None, "refinement_finish_reason": None, "verdict": None}
@@ -64,7 +65,7 @@ def test_every_record_is_kept_or_has_one_counted_reason(keep: Literal["all", "re
     progress: list[int] = []
     config = SelectionConfig(keep=keep, grading_timeout_s=20.0)
     counts = select_records(config, tmp_path / "records", tmp_path / "selected", progress.append)
-    selected = pq.read_table(tmp_path / "selected" / "selected.parquet")
+    selected = read_parts(tmp_path / "selected")
     assert selected.schema == SELECTED_SCHEMA
     assert selected["record_id"].to_pylist() == [row["record_id"] for row in rows]
     assert counts["dropped"] == {**UNSOUND, **policy}
@@ -123,3 +124,28 @@ def test_a_directory_without_records_is_refused_and_nothing_is_written(tmp_path:
     with pytest.raises(ValueError, match="holds no records"):
         select_records(SelectionConfig(), tmp_path / "records", tmp_path / "selected", lambda count: None)
     assert list(tmp_path.rglob("*.parquet*")) == []
+
+
+def test_all_cpus_together_select_what_one_process_does(tmp_path: Path, ray_local: None) -> None:
+    write_records(tmp_path / "records")
+    groups = [[tmp_path / "records" / name] for name in ("a.parquet", "b.parquet")]
+
+    def written(name: str) -> list[Path]:
+        return [tmp_path / name / group[0].name for group in groups]
+
+    config = SelectionConfig(grading_timeout_s=20.0)
+    here, everywhere = (
+        [counts.as_dict() for counts in work(Selecting, (config, None, groups, written(name), 1), len(groups))]
+        for name, work in (("here", in_turn), ("everywhere", spread))
+    )
+    assert [counts["written"] for counts in here] == [11, 18]
+    assert everywhere == here
+    for one, other in zip(written("here"), written("everywhere"), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_small_parts_are_selected_together_and_their_order_stays(tmp_path: Path) -> None:
+    rows = write_records(tmp_path / "records")
+    select_records(SelectionConfig(grading_timeout_s=20.0), tmp_path / "records", tmp_path / "selected", lambda count: None)
+    (part,) = manifest_parts(tmp_path / "selected")
+    assert pq.read_table(part)["record_id"].to_pylist() == [row["record_id"] for row in rows]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import TrainingConfig, ValidationConfig
@@ -13,10 +12,11 @@ from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import manifest_parts
 from cgd_ray.problems.work_list import make_work_list
+from cgd_ray.training.examples.catalogue import Side
 from cgd_ray.training.examples.held_out import is_held_out, problems_to_answer
-from cgd_ray.training.examples.preparation import Preparation, Side
+from cgd_ray.training.examples.preparation import Preparation
 from cgd_ray.training.examples.writing import make_examples
-from tests.builders import tiny_records, tiny_tokenizer, write_selected
+from tests.builders import read_examples, tiny_records, tiny_tokenizer, write_selected
 
 IDS = [f"problem-{index}" for index in range(4000)]
 
@@ -24,7 +24,7 @@ IDS = [f"problem-{index}" for index in range(4000)]
 def make(root: Path, side: Side, **settings: Any) -> tuple[set[str], dict[str, Any]]:
     training = TrainingConfig(arm="refined_only", **settings)
     report = make_examples(training, Chat(tiny_tokenizer()), Prompts(), root / "selected", root / side, side=side)
-    return set(pq.read_table(root / side / "examples.parquet")["record_id"].to_pylist()), report
+    return set(read_examples(root / side)["record_id"].to_pylist()), report
 
 
 def test_about_the_share_that_was_asked_for_is_held_out_and_a_larger_share_holds_a_smaller_one() -> None:

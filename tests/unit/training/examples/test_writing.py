@@ -12,7 +12,7 @@ from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.rundir import manifest_parts, read_manifest, write_manifest
 from cgd_ray.training.examples.arms import ARMS
 from cgd_ray.training.examples.writing import make_examples
-from tests.builders import CHATML, TURN_END, tiny_records, tiny_tokenizer, write_selected
+from tests.builders import CHATML, TURN_END, read_examples, tiny_records, tiny_tokenizer, write_selected
 
 CHAT = Chat(tiny_tokenizer())
 PROMPTS = Prompts(student_system="Think first.")
@@ -21,8 +21,8 @@ PROMPTS = Prompts(student_system="Think first.")
 def make(tmp_path: Path, rows: list[dict[str, Any]], **training: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     selected = write_selected(tmp_path / "selected", rows)
     details = make_examples(TrainingConfig(**training), CHAT, PROMPTS, selected, tmp_path / "examples")
-    (part,) = manifest_parts(tmp_path / "examples")
-    return pq.read_table(part).to_pylist(), details
+    examples = {example["record_id"]: example for example in read_examples(tmp_path / "examples").to_pylist()}
+    return [examples.pop(row["record_id"]) for row in rows if row["record_id"] in examples], details
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.data.rundir import manifest_parts
-from cgd_ray.training.feed.plan import PackedPlan
+from cgd_ray.data.rundir import manifest_parts, write_manifest
+from cgd_ray.training.feed.plan import PackedPlan, StepSizes, sizes_in, sizes_of
 from cgd_ray.training.feed.rows import EMPTY, PackedRows, make_batch
 from tests.builders import packed_examples, random_examples
 
@@ -99,9 +99,12 @@ def test_the_order_differs_by_epoch_and_seed_and_nothing_else(packed: Path) -> N
 def test_the_plans_counts_are_those_of_the_rows(packed: Path, table: Any) -> None:
     plan = make_plan(packed)
     tokens, targets = table["num_tokens"].to_pylist(), table["num_targets"].to_pylist()
-    for order, tokens_G, targets_G in zip(plan.order_SG, plan.tokens_SG, plan.targets_SG, strict=True):
-        assert tokens_G.tolist() == [0 if row == EMPTY else tokens[row] for row in order]
-        assert targets_G.tolist() == [0 if row == EMPTY else targets[row] for row in order]
+    for step, order in enumerate(plan.order_SG):
+        sizes_G = plan.sizes_G(step)
+        assert sizes_G["num_tokens"].tolist() == [0 if row == EMPTY else tokens[row] for row in order]
+        assert sizes_G["num_targets"].tolist() == [0 if row == EMPTY else targets[row] for row in order]
+        squares = [0 if row == EMPTY else sum(length**2 for length in table["lengths"][row].as_py()) for row in order]
+        assert plan.sizes(step) == StepSizes(tokens=sum(sizes_G["num_tokens"]), targets=sum(sizes_G["num_targets"]), squares=sum(squares))
 
 
 def test_a_batch_holds_its_rows_examples_one_after_the_other(packed: Path) -> None:
@@ -114,6 +117,29 @@ def test_a_batch_holds_its_rows_examples_one_after_the_other(packed: Path) -> No
         assert batch.position_ids_1T.tolist() == [[position for example in examples for position in range(len(example.input_ids))]]
         assert batch.example_lengths == [len(example.input_ids) for example in examples]
         assert batch.target_ids_N.tolist() == [token for example in examples for token in example.input_ids[example.prompt_length :]]
+
+
+def test_rows_are_found_in_whatever_file_they_are(packed: Path, tmp_path: Path) -> None:
+    whole, sizes = pq.read_table(manifest_parts(packed)[0]), sizes_of(packed)
+    files = [tmp_path / f"packed-{number}.parquet" for number in range(-(-len(sizes) // 16))]
+    for number, file in enumerate(files):
+        pq.write_table(whole.slice(16 * number, 16), file, row_group_size=8)
+    write_manifest(tmp_path, "test", files, {"rows": len(sizes), "rows_per_file": 16})
+    assert len(files) > 2
+    one, several = PackedRows(packed), PackedRows(tmp_path)
+    chosen = [len(sizes) - 1, 0, 17, 15, 16]
+    assert several.record_ids(chosen) == one.record_ids(chosen)
+    assert torch.equal(several.batch(chosen).input_ids_1T, one.batch(chosen).input_ids_1T)
+
+
+def test_rows_of_a_version_that_wrote_no_sizes_are_planned_alike(packed: Path, tmp_path: Path) -> None:
+    (part,) = [part for part in manifest_parts(packed) if part.suffix == ".parquet"]
+    former = tmp_path / "packed.parquet"
+    former.write_bytes(part.read_bytes())
+    write_manifest(tmp_path, "test", [former], {"rows": pq.read_metadata(part).num_rows})
+    assert sizes_of(tmp_path).tolist() == sizes_of(packed).tolist() == sizes_in(part).tolist()
+    assert np.array_equal(make_plan(tmp_path).order_SG, make_plan(packed).order_SG)
+    assert PackedRows(tmp_path).record_ids([3, 40]) == PackedRows(packed).record_ids([3, 40])
 
 
 def test_empty_places_add_nothing(packed: Path) -> None:

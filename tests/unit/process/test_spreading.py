@@ -1,0 +1,41 @@
+"""Pieces of work are done once each, in every place with the same results, and these come in the pieces' order."""
+
+import os
+import time
+
+import pytest
+
+from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
+
+
+class Squaring:
+    """Takes longer over earlier pieces, and says who it is."""
+
+    def __init__(self, slowest_s: float) -> None:
+        self._slowest_s = slowest_s
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        time.sleep(self._slowest_s / (1 + number))
+        if number == 99:
+            raise ValueError("piece 99 cannot be done")
+        return number**2, os.getpid()
+
+    def close(self) -> None:
+        self._slowest_s = 0.0
+
+
+def test_results_come_in_the_order_of_the_pieces_whoever_is_first(ray_local: None) -> None:
+    everywhere = list(spread(Squaring, (0.3,), 3))
+    assert [result for result, _ in everywhere] == [result for result, _ in in_turn(Squaring, (0.0,), 3)] == [0, 1, 4]
+    assert os.getpid() not in {process for _, process in everywhere}
+
+
+def test_what_a_piece_fails_of_is_told_and_those_that_nobody_asks_for_are_not_done() -> None:
+    results = in_turn(Squaring, (0.0,), 100)
+    assert next(results)[0] == 0
+    with pytest.raises(ValueError, match="piece 99"):
+        list(results)
+
+
+def test_few_rows_are_not_worth_other_processes(ray_local: None) -> None:
+    assert [is_worth_spreading(num_rows, few=10) for num_rows in (10, 11)] == [False, True]
