@@ -25,8 +25,9 @@ from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import SELECTED_SCHEMA, make_record_id
 from cgd_ray.data.rundir import write_manifest
 from cgd_ray.training.examples.arms import ARMS
+from cgd_ray.training.examples.example_files import EXAMPLE_SCHEMA
 from cgd_ray.training.examples.packing import pack
-from cgd_ray.training.examples.writing import EXAMPLE_SCHEMA, make_examples
+from cgd_ray.training.examples.writing import make_examples
 from examples.tinymath.mistakes import varied_solver, write_critique
 from examples.tinymath.problems import make_problem
 

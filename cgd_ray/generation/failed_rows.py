@@ -65,9 +65,9 @@ def take_out(flow: Dataflow) -> None:
     if not file.exists():
         return
     failed = pq.read_table(file)[ID_COLUMN]
-    for ids in committed(flow.checkpoint):
-        for table in (*parts_of(ids, flow.output), ids):
-            _write_without(table, failed)
+    commits = committed(flow.checkpoint)
+    for table in (*parts_of(commits, flow.output), *commits):
+        _write_without(table, failed)
     (flow.state / SUSPECTS / DEATHS).unlink(missing_ok=True)  # a row that has seen three would not be let in again
     file.unlink()
 

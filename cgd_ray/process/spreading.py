@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", covariant=True)
 
 
 class Work(Protocol[Result]):

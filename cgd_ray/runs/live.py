@@ -31,7 +31,7 @@ from cgd_ray.process.stopping import StoppedError
 from cgd_ray.selection.selection import Counts, Selector
 from cgd_ray.training.background import BackgroundTraining, training_in_background
 from cgd_ray.training.driver import OnStep
-from cgd_ray.training.examples.choice import added_up
+from cgd_ray.training.examples.choosing.choice import added_up
 from cgd_ray.training.examples.preparation import Preparation
 from cgd_ray.training.examples.writing import nothing_left
 from cgd_ray.training.feed.step_writer import StepWriter

@@ -22,7 +22,7 @@ from cgd_ray.problems.mixing import load_training_problems
 from cgd_ray.problems.sources import load_problems
 from cgd_ray.problems.work_list import check_work_list, make_work_list
 from cgd_ray.training.examples.arms import check_columns
-from cgd_ray.training.examples.held_out import problems_to_answer
+from cgd_ray.training.examples.choosing.held_out import problems_to_answer
 
 LATER = ("train", "evaluate")
 """Commands that go on from the work lists that are there."""

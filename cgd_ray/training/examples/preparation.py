@@ -21,8 +21,8 @@ from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.records import check_version
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.training.examples.arms import REQUIRED_COLUMNS, ArmExample
-from cgd_ray.training.examples.catalogue import Catalogue, Side
-from cgd_ray.training.examples.choice import Choice, settings_of
+from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
+from cgd_ray.training.examples.choosing.choice import Choice, settings_of
 from cgd_ray.training.examples.fitting import fit
 from cgd_ray.training.examples.texts import Texts
 

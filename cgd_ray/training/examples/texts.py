@@ -14,8 +14,8 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.fetching import fetch
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.training.examples.arms import REQUIRED_COLUMNS
-from cgd_ray.training.examples.catalogue import MISSING, NO_DONOR
-from cgd_ray.training.examples.mixture import arms_of, assign_arms
+from cgd_ray.training.examples.choosing.catalogue import MISSING, NO_DONOR
+from cgd_ray.training.examples.choosing.mixture import arms_of, assign_arms
 
 ROWS_AT_ONCE = 1024
 """Read together; 30 MB where a record has 30 KB."""

@@ -18,9 +18,9 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
-from cgd_ray.training.examples.catalogue import Catalogue
+from cgd_ray.training.examples.choosing.catalogue import Catalogue
+from cgd_ray.training.examples.choosing.mixture import arms_of
 from cgd_ray.training.examples.example_files import example_file, example_table, example_writer
-from cgd_ray.training.examples.mixture import arms_of
 from cgd_ray.training.examples.preparation import Prepared, prepared
 from cgd_ray.training.examples.texts import ROWS_PER_BATCH, Texts
 
@@ -122,7 +122,8 @@ class Waves:
     def _first_wave(self, num_records: int) -> int:
         training, wanted = self._training, num_records
         if training.max_examples is not None:
-            wanted = math.ceil(training.max_examples * max((training.verdict_mix or {"": 1.0}).values()))
+            largest_share = 1.0 if training.verdict_mix is None else max(training.verdict_mix.values())
+            wanted = math.ceil(training.max_examples * largest_share)
         return wanted if training.max_target_tokens is None else min(wanted, FIRST_WAVE)
 
     def _wave(self, indices: np.ndarray) -> Iterator[Tokenised | str]:

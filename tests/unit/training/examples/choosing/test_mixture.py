@@ -12,7 +12,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.rundir import manifest_parts
-from cgd_ray.training.examples.mixture import assign_arms, interleave, seeded_order
+from cgd_ray.training.examples.choosing.mixture import assign_arms, interleave, seeded_order
 from cgd_ray.training.examples.preparation import Preparation, Prepared
 from cgd_ray.training.examples.writing import make_examples
 from tests.builders import tiny_records, tiny_tokenizer, write_selected

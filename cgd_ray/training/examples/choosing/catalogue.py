@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.examples.arms import check_columns
-from cgd_ray.training.examples.critiques import shuffled_donors
-from cgd_ray.training.examples.held_out import is_held_out
-from cgd_ray.training.examples.mixture import arms_of
+from cgd_ray.training.examples.choosing.critiques import shuffled_donors
+from cgd_ray.training.examples.choosing.held_out import is_held_out
+from cgd_ray.training.examples.choosing.mixture import arms_of
 
 Side = Literal["training", "validation"]
 PLACE_TYPE = np.dtype([("file", "i4"), ("row", "i4"), ("donor_file", "i4"), ("donor_row", "i4")])

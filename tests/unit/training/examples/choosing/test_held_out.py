@@ -12,8 +12,8 @@ from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import manifest_parts
 from cgd_ray.problems.work_list import make_work_list
-from cgd_ray.training.examples.catalogue import Side
-from cgd_ray.training.examples.held_out import is_held_out, problems_to_answer
+from cgd_ray.training.examples.choosing.catalogue import Side
+from cgd_ray.training.examples.choosing.held_out import is_held_out, problems_to_answer
 from cgd_ray.training.examples.preparation import Preparation
 from cgd_ray.training.examples.writing import make_examples
 from tests.builders import read_examples, tiny_records, tiny_tokenizer, write_selected

@@ -12,7 +12,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.rundir import manifest_parts
-from cgd_ray.training.examples.critiques import derangement
+from cgd_ray.training.examples.choosing.critiques import derangement
 from cgd_ray.training.examples.preparation import Preparation
 from tests.builders import tiny_records, tiny_tokenizer, write_selected
 

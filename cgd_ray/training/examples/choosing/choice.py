@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.examples.catalogue import Catalogue, Side
-from cgd_ray.training.examples.mixture import interleave, seeded_order
+from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
+from cgd_ray.training.examples.choosing.mixture import interleave, seeded_order
 
 LEFT_TO_THE_OTHER: dict[Side, str] = {"training": "held_out", "validation": "trained_on"}
 """What a record of the other side counts as."""
