@@ -9,7 +9,8 @@ from cgd_ray.cli import _parser
 from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, write_manifest
 from cgd_ray.generation.pipeline import records_fingerprint
-from cgd_ray.runs.run import GENERATE, SELECT, Session, _pending
+from cgd_ray.runs.run import _pending
+from cgd_ray.runs.stages import GENERATE, SELECT, Session
 
 MODELS = Path("examples/tinymath/models").absolute()
 
