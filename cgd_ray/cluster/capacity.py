@@ -26,15 +26,14 @@ def check_cluster(config: Config, resources: Resources, phases: Collection[str])
     Returns what the run will wait for. Where generation and training are live together, their most must fit beside each other: a training
     that has grown into an engine's place would wait for that engine's records for ever.
     """
-    cpus = cpus_of_worker(config.training, [node.resources for node in resources.nodes])
-    config = config.model_copy(update={"training": config.training.model_copy(update={"cpus_per_worker": cpus})})
+    config = _with_cpus_of_workers(config, resources.nodes)
     ordered = [phase for phase in PHASES if phase in phases]
     return [wait for phase in ordered for check in (_check_sums, _check_nodes) for wait in check(config, resources, phase)]
 
 
 def check_cpus_here(config: Config, phases: Collection[str]) -> None:
     """The same of the CPUs of a Ray that is to be started on this machine, which needs no Ray to be known."""
-    have = config.cluster.num_cpus or os.cpu_count() or 1
+    config, have = _with_cpus_of_workers(config, []), config.cluster.num_cpus or os.cpu_count() or 1
     for phase in (phase for phase in PHASES if phase in phases):
         demands = _demands(config, phase, grown=True)
         if (wanted := _wanted("CPU", demands)) > max(have, config.cluster.max_resources.get("CPU", 0)):
@@ -42,6 +41,12 @@ def check_cpus_here(config: Config, phases: Collection[str]) -> None:
                 f"{phase} needs {wanted:g} CPUs ({_terms('CPU', demands)}), the Ray that is started on this machine has {have}; set "
                 f"cluster.num_cpus={math.ceil(wanted)}, which are logical and share the real ones, or lower them"
             )
+
+
+def _with_cpus_of_workers(config: Config, nodes: Sequence[Node]) -> Config:
+    """The config with the CPUs that a worker gets on these nodes."""
+    cpus = cpus_of_worker(config.training, [node.resources for node in nodes])
+    return config.model_copy(update={"training": config.training.model_copy(update={"cpus_per_worker": cpus})})
 
 
 def _terms(kind: str, demands: Sequence["_Demand"]) -> str:
@@ -146,7 +151,7 @@ def _engines(name: str, placement: PlacementConfig, bound: Literal["min_replicas
 
 def _workers(training: TrainingConfig, bound: Literal["fewest", "most"]) -> _Demand:
     fewest, most = training.worker_range
-    assert training.cpus_per_worker is not None, "check_cluster has settled it"
+    assert training.cpus_per_worker is not None, "settled by _with_cpus_of_workers"
     return _Demand(
         setting="training.num_workers",
         count=fewest if bound == "fewest" else most,

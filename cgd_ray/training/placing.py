@@ -38,7 +38,7 @@ def export_bytes(training: TrainingConfig, model: str) -> int:
     with torch.device("meta"):
         causal_lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
     num_parameters: int = sum(parameter.numel() for parameter in causal_lm.parameters())
-    each = MERGED_BYTES if training.lora is not None else 4 if training.precision == "fp32" else 2
+    each = MERGED_BYTES if training.lora is not None else 2 if training.precision == "bf16" else 4
     return PROCESS_BYTES + num_parameters * each + min(SHARD_BYTES, num_parameters * each)
 
 

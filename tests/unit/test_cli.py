@@ -62,7 +62,7 @@ def remove_tokenizer(job: Job) -> None:
 
 def add_remote_code(job: Job) -> None:
     config = json.loads((job.model / "config.json").read_text())
-    (job.model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.py"}}))
+    (job.model / "config.json").write_text(json.dumps({**config, "model_type": "evil", "auto_map": {"AutoModel": "evil.py"}}))
 
 
 def write_records(job: Job, columns: Sequence[str] = RECORD_SCHEMA.names, version: int = RECORDS_VERSION) -> None:
@@ -222,7 +222,8 @@ def test_files_of_different_columns_are_refused_in_one_line(job: Job, capfd: pyt
 
 
 def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job) -> None:
-    overrides = ["teacher.placement.min_replicas=2", "teacher.placement.max_replicas=2", "teacher.placement.gpus_per_replica=4"]
+    teacher = ["teacher.placement.min_replicas=2", "teacher.placement.max_replicas=2", "teacher.placement.gpus_per_replica=4"]
+    overrides = [*teacher, "cluster.num_cpus=8"]
     command = [sys.executable, "-m", "cgd_ray.cli", "run", str(job.config), *overrides]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
