@@ -25,6 +25,7 @@ from ray.data.context import AutoscalingConfig
 
 from cgd_ray.config import PlacementConfig
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
+from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import RECORD_SCHEMA, Turn
 from cgd_ray.engines.groups import EngineGroups
@@ -127,12 +128,12 @@ class Dataflow:
     def _write_remaining(self, directory: Path) -> list[Path]:
         """Write the rows that are still to be made in files of the same size, but for the last, with a few of them in memory at a time."""
         shutil.rmtree(directory, ignore_errors=True)
-        finished, work = self.finished_ids(), pq.ParquetFile(self.with_reused or self.work_list)
+        finished, work = Ids(self.finished_ids()), pq.ParquetFile(self.with_reused or self.work_list)
         num_rows = work.metadata.num_rows - len(finished)
         if not num_rows:
             return []
         rows_per_file = math.ceil(num_rows / math.ceil(num_rows / ROWS_AT_ONCE))
-        left = (batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished))) for batch in row_batches(work))
+        left = (batch.filter(finished.lacks(batch[ID_COLUMN])) for batch in row_batches(work))
         directory.mkdir()
         files: list[Path] = []
         for table in _tables(left, work.schema_arrow, rows_per_file):

@@ -122,7 +122,8 @@ class Waves:
     def _first_wave(self, num_records: int) -> int:
         training, wanted = self._training, num_records
         if training.max_examples is not None:
-            wanted = math.ceil(training.max_examples * max((training.verdict_mix or {"": 1.0}).values()))
+            largest_share = 1.0 if training.verdict_mix is None else max(training.verdict_mix.values())
+            wanted = math.ceil(training.max_examples * largest_share)
         return wanted if training.max_target_tokens is None else min(wanted, FIRST_WAVE)
 
     def _wave(self, indices: np.ndarray) -> Iterator[Tokenised | str]:
