@@ -58,10 +58,6 @@ def take_over(
     with pq.ParquetFile(with_reused if with_reused.exists() else work_list) as before:
         known = [_Source(source, fingerprints) for source in sources]
         columns = _columns(before, [turn for turn in fingerprints if any(source.has(turn) for source in known)])
-        reads = {
-            turn: (*MADE_FROM[turn], "reference_answer") if turn == "refinement" and refines_by_grade else MADE_FROM[turn]
-            for turn in fingerprints
-        }
         reused = {turn: dict.fromkeys(("rows", *TOKEN_KINDS), 0) for turn in fingerprints}
         with atomic_write(with_reused) as temporary, pq.ParquetWriter(temporary, columns) as writer:
             for rows in _batches(before):
@@ -69,9 +65,14 @@ def take_over(
             for rows in _batches(work):
                 left = rows.filter(done.lacks(rows[ID_COLUMN]))
                 for turn in fingerprints:
-                    left = _with_turn(left, known, turn, reads[turn])
+                    left = _with_turn(left, known, turn, _read_by(turn, refines_by_grade))
                 _write(left, writer, reused)
     return reused
+
+
+def _read_by(turn: Turn, refines_by_grade: bool) -> tuple[str, ...]:
+    """The columns that must be the same for a turn to be taken over."""
+    return (*MADE_FROM[turn], "reference_answer") if turn == "refinement" and refines_by_grade else MADE_FROM[turn]
 
 
 class _Source:
@@ -105,11 +106,10 @@ def _alike(part: Path, number: int, fingerprints: Mapping[Turn, str]) -> pa.Tabl
     """The ids of a file of records, where they are, and for each turn whether it has our fingerprint."""
     with pq.ParquetFile(part) as file:
         table = file.read(columns=[ID_COLUMN, *(f"{turn}_fingerprint" for turn in fingerprints)], use_threads=False)
-    alike = {
-        turn: pc.fill_null(pc.equal(table[name], fingerprint), False) if (name := f"{turn}_fingerprint") in table.column_names else nothing
-        for nothing in [pa.array(np.zeros(table.num_rows, bool))]
-        for turn, fingerprint in fingerprints.items()
-    }
+    alike: dict[str, Any] = dict.fromkeys(fingerprints, pa.array(np.zeros(table.num_rows, bool)))
+    for turn, fingerprint in fingerprints.items():
+        if (name := f"{turn}_fingerprint") in table.column_names:
+            alike[turn] = pc.fill_null(pc.equal(table[name], fingerprint), False)
     rows, files = np.arange(table.num_rows, dtype=np.int32), np.full(table.num_rows, number, np.int32)
     return pa.table({ID_COLUMN: table[ID_COLUMN], "file": files, "row": rows, **alike})
 
