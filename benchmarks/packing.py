@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.figures import write_figures
@@ -25,8 +26,9 @@ from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import SELECTED_SCHEMA, make_record_id
 from cgd_ray.data.rundir import write_manifest
 from cgd_ray.training.examples.arms import ARMS
-from cgd_ray.training.examples.example_files import EXAMPLE_SCHEMA
+from cgd_ray.training.examples.example_files import EXAMPLE_SCHEMA, INDEX_TYPE, example_file, example_writer, write_index
 from cgd_ray.training.examples.packing import pack
+from cgd_ray.training.examples.texts import ROWS_PER_BATCH
 from cgd_ray.training.examples.writing import make_examples
 from examples.tinymath.mistakes import varied_solver, write_critique
 from examples.tinymath.problems import make_problem
@@ -119,11 +121,13 @@ def pack_only(root: Path, count: int) -> dict[str, dict[str, float]]:
     ids = pa.ListArray.from_arrays(offsets, pa.array(rng.integers(3, 32_000, offsets[-1], dtype=np.int32)))
     prompts = pa.array((lengths * 0.75).astype(np.int32))
     names = pa.array([make_record_id(str(index), 0) for index in range(count)])
-    part = root / "ready" / "examples.parquet"
-    part.parent.mkdir()
-    pq.write_table(pa.Table.from_arrays([names, ids, prompts], schema=EXAMPLE_SCHEMA), part)
-    write_manifest(part.parent, "benchmark", [part], {})
-    report = pack(TRAINING.context_length, part.parent, root / "ready_packed")
+    ready = root / "ready"
+    with example_writer(example_file(ready, 0)) as writer:
+        writer.write_table(pa.Table.from_arrays([names, ids, prompts], schema=EXAMPLE_SCHEMA), max_chunksize=ROWS_PER_BATCH)
+    index = np.zeros(count, INDEX_TYPE)
+    index["row"], index["num_tokens"], index["num_targets"] = np.arange(count), lengths, lengths - prompts.to_numpy()
+    write_manifest(ready, "benchmark", [example_file(ready, 0), write_index(ready, index[pc.sort_indices(names).to_numpy()])], {})
+    report = pack(TRAINING.context_length, ready, root / "ready_packed")
     mask = pa.ListArray.from_arrays(offsets, pa.array(np.ones(offsets[-1], dtype=np.int32)))
     dataset = Dataset(pa.Table.from_arrays([ids, mask], names=["input_ids", "completion_mask"]))
     started = time.perf_counter()

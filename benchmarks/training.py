@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.trainers import CONTESTANTS, Job
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Example
-from cgd_ray.training.examples.example_files import write_examples
+from cgd_ray.training.examples.example_files import ExampleFiles, write_examples
 from cgd_ray.training.examples.packing import pack
 from tests.builders import tiny_model
 
@@ -65,10 +66,12 @@ def make_job(root: Path, num_steps: int, context_length: int) -> Job:
     # one step more than is run, for rows that are not full
     examples = cgd_shaped((num_steps + 3) * training.global_batch_size * context_length, context_length)
     write_examples(examples, root / "examples", "benchmark")
+    files = ExampleFiles(root / "examples")
+    pq.write_table(files.take(files.index_E), root / "examples.parquet")
     pack(context_length, root / "examples", root / "packed")
     return Job(
         model=str(tiny_model(root / "model", **{**MODEL, "max_position_embeddings": context_length})),
-        examples=str(root / "examples" / "examples.parquet"),
+        examples=str(root / "examples.parquet"),
         packed=str(root / "packed"),
         training=training.model_dump(mode="json"),
         num_steps=num_steps,

@@ -16,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -25,8 +24,9 @@ from ray.data.context import AutoscalingConfig
 
 from cgd_ray.config import PlacementConfig
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
+from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import RECORD_SCHEMA, Turn
+from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
@@ -38,8 +38,6 @@ NUM_WRITERS = 2
 One reads the work list, without a CPU either, and waits with its next block until that is wanted."""
 ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
-PARTS_AT_ONCE = 2**8
-"""Parts that are read together: reading one is mostly waiting and looking at what it has, and the driver has several threads."""
 GROWS_FROM = 0.5
 """Share of the calls that its actors may hold from which on a pool adds actors: twice as many rows as they have places. Ray's own 1.75 is
 never reached where an actor works on all the calls that it holds."""
@@ -74,32 +72,20 @@ class Dataflow:
 
     def finished_ids(self) -> "pa.Array[Any]":
         """Ids whose rows are durably written."""
-        return self._commits().to_table()[ID_COLUMN].combine_chunks()
+        files = [pq.ParquetFile(file) for file in committed(self.checkpoint)]
+        tables = [file.read([ID_COLUMN], use_threads=False) for file in files]
+        return pa.concat_tables(tables)[ID_COLUMN].combine_chunks() if tables else pa.array([], pa.string())
 
     def num_finished(self) -> int:
         """How many rows are durably written."""
-        num_rows: int = self._commits().count_rows()
-        return num_rows
+        return sum(pq.read_metadata(file).num_rows for file in committed(self.checkpoint))
 
     def written(self, turns: Sequence[Turn]) -> "Written":
-        """What is durably written, told in one pass over the parts."""
-        ends = {turn: f"{turn}_finish_reason" for turn in turns}
+        """What is durably written, told in one look at each part, at what it says of itself and at its rows where some failed."""
         written = Written(made=dict.fromkeys(turns, 0))
-        parts = parts_of(committed(self.checkpoint), self.output)
-        for start in range(0, len(parts), PARTS_AT_ONCE):
-            rows = _dataset(parts[start : start + PARTS_AT_ONCE], ["error", *ends.values()]).to_table()
-            written.rows += rows.num_rows
-            for reason in rows["error"].drop_null().to_pylist():
-                written.errors.add(reason)
-            for turn, end in ends.items():
-                written.made[turn] += rows.num_rows - rows[end].null_count
-            if turns:
-                written.unusable += pc.sum(pc.and_(pc.is_null(rows["error"]), pc.is_null(rows[ends[turns[-1]]]))).as_py() or 0
+        for part in parts_of(committed(self.checkpoint), self.output):
+            written.add(part, turns)
         return written
-
-    def _commits(self) -> "pyarrow.dataset.Dataset":
-        """The committed ids; thousands of small files are read together and not one after the other."""
-        return _dataset(committed(self.checkpoint), [ID_COLUMN])
 
     def run(self, stages: Sequence[tuple[type[EngineStage], StageSpec]]) -> None:
         """Bring every row of the work list through the stages into `output`. Rows that a former run has written are left alone."""
@@ -127,12 +113,12 @@ class Dataflow:
     def _write_remaining(self, directory: Path) -> list[Path]:
         """Write the rows that are still to be made in files of the same size, but for the last, with a few of them in memory at a time."""
         shutil.rmtree(directory, ignore_errors=True)
-        finished, work = self.finished_ids(), pq.ParquetFile(self.with_reused or self.work_list)
+        finished, work = Ids(self.finished_ids()), pq.ParquetFile(self.with_reused or self.work_list)
         num_rows = work.metadata.num_rows - len(finished)
         if not num_rows:
             return []
         rows_per_file = math.ceil(num_rows / math.ceil(num_rows / ROWS_AT_ONCE))
-        left = (batch.filter(pc.invert(pc.is_in(batch[ID_COLUMN], value_set=finished))) for batch in row_batches(work))
+        left = (batch.filter(finished.lacks(batch[ID_COLUMN])) for batch in row_batches(work))
         directory.mkdir()
         files: list[Path] = []
         for table in _tables(left, work.schema_arrow, rows_per_file):
@@ -162,6 +148,30 @@ class Written:
     """Rows that did not get the last of the turns without having failed."""
     errors: ReasonCounts = field(default_factory=ReasonCounts)
 
+    def add(self, part: Path, turns: Sequence[Turn]) -> None:
+        """Count the rows of a part."""
+        ends, metadata = [f"{turn}_finish_reason" for turn in turns], pq.read_metadata(part)
+        nulls, num_rows = _num_nulls(metadata, ["error", *ends]), metadata.num_rows
+        self.rows += num_rows
+        for turn, end in zip(turns, ends, strict=True):
+            self.made[turn] += num_rows - nulls[end]
+        if ends:
+            self.unusable += nulls[ends[-1]]
+        if nulls["error"] < num_rows:
+            failed = pq.read_table(part, columns=["error", *ends[-1:]])
+            failed = failed.filter(pc.is_valid(failed["error"]))
+            for reason in failed["error"].to_pylist():
+                self.errors.add(reason)
+            if ends:
+                self.unusable -= failed[ends[-1]].null_count
+
+
+def _num_nulls(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
+    """How many rows of a part have nothing in a column, as its writer has counted them."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    places = {name: place for place, name in enumerate(metadata.schema.names)}  # a record's columns are all flat
+    return {name: sum(group.column(places[name]).statistics.null_count for group in groups) for name in columns}
+
 
 def _tables(batches: "Iterator[pa.RecordBatch]", schema: pa.Schema, num_rows: int) -> Iterator[pa.Table]:
     """The batches' rows, so many in a table, and the rest in the last."""
@@ -180,12 +190,6 @@ def row_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> "
     for row_group in range(file.num_row_groups):
         names = None if columns is None else list(columns)
         yield from file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[row_group], columns=names, use_threads=False)
-
-
-def _dataset(files: Sequence[Path], columns: Sequence[str]) -> "pyarrow.dataset.Dataset":
-    """Parquet files as one table of some of a record's columns, read by all threads."""
-    schema = pa.schema([RECORD_SCHEMA.field(name) for name in columns])
-    return pyarrow.dataset.dataset([str(file) for file in files], schema=schema, format="parquet")
 
 
 class _FilteredBeforehand(CheckpointManager):

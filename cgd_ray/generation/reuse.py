@@ -5,19 +5,20 @@ new student keeps nothing. Settings are not texts: two runs with the same ones m
 only with the very attempt that it is about. How to use: `reused = take_over(work_list, sources, fingerprints, with_reused, finished)`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from cgd_ray.data.durable import durable_records
+from cgd_ray.data.fetching import fetch
+from cgd_ray.data.ids import ABSENT, Ids
 from cgd_ray.data.records import RECORD_SCHEMA, Turn, columns_of
 from cgd_ray.data.rundir import atomic_write
-from cgd_ray.problems.work_list import ROWS_PER_GROUP
 
 ID_COLUMN = "record_id"
 MADE_FROM: dict[Turn, tuple[str, ...]] = {
@@ -27,6 +28,8 @@ MADE_FROM: dict[Turn, tuple[str, ...]] = {
     "direct": ("question",),
 }
 """Turn -> the columns that it reads of a row."""
+ROWS_AT_ONCE = 1024
+"""Rows whose texts are in memory together."""
 ROW = "_row"
 TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "tokens")
 
@@ -51,33 +54,102 @@ def take_over(
     A row counts as the same when its id is, and what the stage reads of it. Raises ValueError for a source that is no generation of this
     version.
     """
-    everything = pq.read_table(work_list)
-    before = pq.read_table(with_reused) if with_reused.exists() else everything
-    work = everything.filter(pc.invert(pc.is_in(everything[ID_COLUMN], value_set=finished)))
+    done, work = Ids(finished), pq.ParquetFile(work_list)
+    with pq.ParquetFile(with_reused if with_reused.exists() else work_list) as before:
+        known = [_Source(source, fingerprints) for source in sources]
+        columns = _columns(before, [turn for turn in fingerprints if any(source.has(turn) for source in known)])
+        reused = {turn: dict.fromkeys(("rows", *TOKEN_KINDS), 0) for turn in fingerprints}
+        with atomic_write(with_reused) as temporary, pq.ParquetWriter(temporary, columns) as writer:
+            for rows in _batches(before):
+                _write(rows.filter(pc.invert(done.lacks(rows[ID_COLUMN]))), writer, reused)
+            for rows in _batches(work):
+                left = rows.filter(done.lacks(rows[ID_COLUMN]))
+                for turn in fingerprints:
+                    left = _with_turn(left, known, turn, _read_by(turn, refines_by_grade))
+                _write(left, writer, reused)
+    return reused
+
+
+def _read_by(turn: Turn, refines_by_grade: bool) -> tuple[str, ...]:
+    """The columns that must be the same for a turn to be taken over."""
+    return (*MADE_FROM[turn], "reference_answer") if turn == "refinement" and refines_by_grade else MADE_FROM[turn]
+
+
+class _Source:
+    """What another run has: names and places are in memory, texts are read for some rows at a time."""
+
+    def __init__(self, records: Path, fingerprints: Mapping[Turn, str]) -> None:
+        self._parts = durable_records(records).parts
+        tables = [_alike(part, number, fingerprints) for number, part in enumerate(self._parts)]
+        self._index = pa.concat_tables(tables).combine_chunks() if tables else None
+        self._ids = Ids(pa.array([], pa.string()) if self._index is None else self._index[ID_COLUMN])
+
+    def has(self, turn: Turn) -> bool:
+        """Whether there is any row in which it was made alike."""
+        return self._index is not None and bool(pc.any(self._index[turn]).as_py())
+
+    def made_alike(self, ids: pa.ChunkedArray, turn: Turn, reads: Sequence[str]) -> pa.Table:
+        """What the stage reads and writes of those rows among these in which it was made alike."""
+        schema = pa.schema([RECORD_SCHEMA.field(name) for name in (ID_COLUMN, *reads, *columns_of(turn))])
+        if self._index is None:
+            return schema.empty_table()
+        places = self._ids.find(ids)
+        found = self._index.take(places[places != ABSENT])
+        found = found.filter(found[turn])
+        if not found.num_rows:
+            return schema.empty_table()
+        rows = fetch(self._parts, found["file"].to_numpy(), found["row"].to_numpy(), schema.names)
+        return _completed(rows, schema).filter(pc.is_valid(rows[turn]))
+
+
+def _alike(part: Path, number: int, fingerprints: Mapping[Turn, str]) -> pa.Table:
+    """The ids of a file of records, where they are, and for each turn whether it has our fingerprint."""
+    with pq.ParquetFile(part) as file:
+        table = file.read(columns=[ID_COLUMN, *(f"{turn}_fingerprint" for turn in fingerprints)], use_threads=False)
+    alike: dict[str, Any] = dict.fromkeys(fingerprints, pa.array(np.zeros(table.num_rows, bool)))
     for turn, fingerprint in fingerprints.items():
-        reads = (*MADE_FROM[turn], "reference_answer") if turn == "refinement" and refines_by_grade else MADE_FROM[turn]
-        known = _known(work, [_made_alike(source, turn, fingerprint, reads) for source in sources], turn, reads)
-        if known.num_rows:
-            work = work.join(known, ID_COLUMN, join_type="left outer")
-    kept = before.filter(pc.is_in(before[ID_COLUMN], value_set=finished))
-    found = pa.concat_tables([kept, work], promote_options="default")
-    found = found.select([field.name for field in RECORD_SCHEMA if field.name in found.column_names])
-    with atomic_write(with_reused) as temporary:
-        pq.write_table(found, temporary, row_group_size=ROWS_PER_GROUP)
-    return {turn: _counts(found, turn) for turn in fingerprints}
+        if (name := f"{turn}_fingerprint") in table.column_names:
+            alike[turn] = pc.fill_null(pc.equal(table[name], fingerprint), False)
+    rows, files = np.arange(table.num_rows, dtype=np.int32), np.full(table.num_rows, number, np.int32)
+    return pa.table({ID_COLUMN: table[ID_COLUMN], "file": files, "row": rows, **alike})
 
 
-def _counts(found: pa.Table, turn: Turn) -> dict[str, int]:
-    if turn not in found.column_names:
-        return dict.fromkeys(("rows", *TOKEN_KINDS), 0)
-    rows = found.num_rows - found[turn].null_count
-    return {"rows": rows, **{kind: pc.sum(found[f"{turn}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS}}
+def _columns(before: pq.ParquetFile, turns: Sequence[Turn]) -> pa.Schema:
+    """Those of the work list, of what was found before, and of the turns for which there is anything."""
+    names = {*before.schema_arrow.names, *(name for turn in turns for name in columns_of(turn))}
+    return pa.schema([field for field in RECORD_SCHEMA if field.name in names])
 
 
-def _made_alike(source: Path, turn: Turn, fingerprint: str, reads: Sequence[str]) -> pa.Table:
-    rows = pyarrow.dataset.dataset([str(part) for part in durable_records(source).parts], schema=RECORD_SCHEMA)
-    alike = (pc.field(f"{turn}_fingerprint") == fingerprint) & pc.is_valid(pc.field(turn))
-    return rows.to_table(columns=[ID_COLUMN, *reads, *columns_of(turn)], filter=alike)
+def _batches(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+        yield pa.Table.from_batches([batch])
+
+
+def _with_turn(work: pa.Table, sources: Sequence[_Source], turn: Turn, reads: Sequence[str]) -> pa.Table:
+    """The rows with a stage's columns where a source has them, null where none has."""
+    known = _known(work, [source.made_alike(work[ID_COLUMN], turn, reads) for source in sources], turn, reads)
+    if not known.num_rows:
+        return work
+    places = pc.index_in(work[ID_COLUMN], value_set=known[ID_COLUMN])
+    for name in columns_of(turn):
+        work = work.append_column(RECORD_SCHEMA.field(name), known[name].take(places))
+    return work
+
+
+def _write(rows: pa.Table, writer: pq.ParquetWriter, reused: Reused) -> None:
+    rows = _completed(rows, writer.schema)
+    writer.write_table(rows)
+    for turn, counts in reused.items():
+        if turn in rows.column_names:
+            counts["rows"] += rows.num_rows - rows[turn].null_count
+            for kind in TOKEN_KINDS:
+                counts[kind] += pc.sum(rows[f"{turn}_{kind}"]).as_py() or 0
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in the schema's columns, with null in those that they lack."""
+    columns = [rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _known(work: pa.Table, alike: Sequence[pa.Table], turn: Turn, reads: Sequence[str]) -> pa.Table:

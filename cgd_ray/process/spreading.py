@@ -14,13 +14,14 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-Result = TypeVar("Result", covariant=True)
+Result = TypeVar("Result")
+Made = TypeVar("Made", covariant=True)
 
 
-class Work(Protocol[Result]):
+class Work(Protocol[Made]):
     """What is done with each piece."""
 
-    def __call__(self, number: int) -> Result:
+    def __call__(self, number: int) -> Made:
         """Do the piece with this number."""
         ...
 

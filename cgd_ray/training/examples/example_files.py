@@ -24,7 +24,8 @@ EXAMPLE_SCHEMA = pa.schema(
         ("prompt_length", pa.int32()),  # loss on input_ids[prompt_length:] and nowhere else; at least 1
     ]
 )
-INDEX_TYPE = np.dtype([("file", "i4"), ("row", "i4"), ("num_tokens", "i4"), ("num_targets", "i4")])
+INDEX_COLUMNS = ("file", "row", "num_tokens", "num_targets")
+INDEX_TYPE = np.dtype([(name, "i4") for name in INDEX_COLUMNS])
 """Where an example is, and how many tokens it has, all and those that carry loss."""
 INDEX = "index.npy"
 """File with an entry for each example, by record id; an example that is in no entry was made and not taken."""

@@ -19,7 +19,7 @@ from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.rundir import read_manifest, write_manifest
 from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
 from cgd_ray.training.examples.choosing.choice import Choice, settings_of
-from cgd_ray.training.examples.example_files import INDEX_TYPE, example_file, write_index
+from cgd_ray.training.examples.example_files import INDEX_COLUMNS, INDEX_TYPE, example_file, write_index
 from cgd_ray.training.examples.preparation import selected_parts
 from cgd_ray.training.examples.tokenising import Waves
 
@@ -59,14 +59,14 @@ def make_examples(
 
 def _taken(choice: Choice, waves: Waves) -> np.ndarray:
     """INDEX_TYPE of the examples that are taken, in the order of their record ids."""
-    taken = {name: array("i") for name in ("index", *(INDEX_TYPE.names or ()))}
+    taken = {name: array("i") for name in ("index", *INDEX_COLUMNS)}
     for item in choice.taken(waves.made):
         for name, values in taken.items():
             values.append(getattr(item, name))
     indices_E = np.frombuffer(taken["index"], np.int32)
     order_E = pc.sort_indices(choice.catalogue.record_ids.take(indices_E)).to_numpy()
     index_E = np.empty(len(indices_E), INDEX_TYPE)
-    for name in INDEX_TYPE.names or ():
+    for name in INDEX_COLUMNS:
         index_E[name] = np.frombuffer(taken[name], np.int32)[order_E]
     index_E["num_targets"] = np.minimum(index_E["num_targets"], index_E["num_tokens"] - 1)  # nothing could predict the first token
     return index_E
