@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cgd_ray.config.base import Count, Fraction, Settings
+from cgd_ray.config.base import Added, Count, Fraction, Settings
 from cgd_ray.config.problems import ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig
 from cgd_ray.config.sampling import SamplingConfig
@@ -66,6 +66,9 @@ class GenerationConfig(Settings):
     """Attempts per problem; each is a row of its own. More than one need a student that samples."""
     refine_attempts: Count = 1
     """How often to ask for a refinement while it grades wrong and a reference answer exists; needs a teacher that samples."""
+    structured_verdict: Annotated[bool, Added()] = False
+    """Have the teacher's engine choose the conclusion of each critique, right or wrong, by vLLM's structured outputs, in place of the one
+    that it wrote or left out: every critique then has a verdict. Not for an endpoint."""
     direct_answers: bool = False
     """Also make the teacher's answer to the problem alone, which arm distilled_sft learns; that arm asks for it by itself."""
     reuse: tuple[str, ...] = ()
@@ -174,6 +177,15 @@ class Config(Settings):
                     f"generation.{name} {count} with {role_name}.sampling.temperature 0 would repeat one and the same {what}; "
                     f"set a temperature, or {name} to 1"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _who_concludes_is_here(self) -> "Config":
+        if self.generation.structured_verdict and self.teacher.api is not None:
+            raise ValueError(
+                f"generation.structured_verdict is true and teacher.api is {self.teacher.api.base_url}, which cannot be held to a choice; "
+                "set it to false: verdicts are then read from the critiques"
+            )
         return self
 
     @model_validator(mode="after")

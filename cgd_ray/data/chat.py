@@ -131,11 +131,14 @@ class Chat:
         What the template writes between its invitation and an answer is the model's own to write at inference, so it is trained too: a
         space, the end of a thought, an empty thought.
         """
-        *asked, answer = self._hidden([*messages, Message(role="assistant", content=target)])
-        prompt = self._prompt(asked)
-        text, has_end = self._answer(prompt.text, asked, answer)
-        input_ids = [*prompt.input_ids, *self._continuation(prompt.text, text), *([] if has_end else [self._eos()])]
+        prompt, text, ending = self._answered(messages, target)
+        input_ids = [*prompt.input_ids, *self._continuation(prompt.text, text + ending), *([] if ending else [self._eos()])]
         return Example(input_ids=input_ids, prompt_length=len(prompt.input_ids))
+
+    def begun(self, messages: Sequence[Message], beginning: str) -> list[int]:
+        """The prompt's tokens and those of an answer's beginning, which the model is to go on with."""
+        prompt, text, _ = self._answered(messages, beginning)
+        return [*prompt.input_ids, *self._continuation(prompt.text, text)]
 
     def encode(self, text: str) -> list[int]:
         """Tokenise data: never yields a control token. Raises ValueError for text that is not valid Unicode."""
@@ -179,21 +182,25 @@ class Chat:
         text = self._template.render(messages, invite=True)
         return Rendered(text=text, input_ids=list(self._control.encode(text).ids))
 
-    def _answer(self, prompt: str, messages: Sequence[Message], answer: Message) -> tuple[str, bool]:
-        """The text that follows a prompt's, and whether the control token that ends a turn is in it."""
-        turns = [*messages, answer]
-        *_, before, tail = self._template.pieces([turn.role for turn in turns], invite=False)
+    def _answered(self, messages: Sequence[Message], answer: str) -> tuple[Rendered, str, str]:
+        """The prompt, the text that follows it, and the control token that ends the turn, empty where the template writes none."""
+        *asked, turn = self._hidden([*messages, Message(role="assistant", content=answer)])
+        prompt = self._prompt(asked)
+        *_, before, tail = self._template.pieces([message.role for message in (*asked, turn)], invite=False)
         end = self._control.first(tail)
-        ending = "" if end is None else tail[: end.end()]
+        return prompt, self._answer(prompt.text, asked, turn, before, tail), "" if end is None else tail[: end.end()]
+
+    def _answer(self, prompt: str, messages: Sequence[Message], answer: Message, before: str, tail: str) -> str:
+        """The text that follows a prompt's, up to the end of the turn; the template writes `before` an answer and `tail` after it."""
         invitation = self.invitation(messages)
         if not self._is_the_models_own(before, invitation):
             closing = f"\n{self.thinking.end}\n\n" if self.thinking is not None and self.opens_thought(messages) else ""
-            return closing + answer.content + ending, end is not None
+            return closing + answer.content
         if self._may_be_changed(answer.content):
-            whole = self._template.render(turns, invite=False)
+            whole = self._template.render([*messages, answer], invite=False)
             if whole.startswith(prompt) and whole.endswith(tail):
-                return whole[len(prompt) : len(whole) - len(tail)] + ending, end is not None
-        return before[len(invitation) :] + answer.content + ending, end is not None
+                return whole[len(prompt) : len(whole) - len(tail)]
+        return before[len(invitation) :] + answer.content
 
     def _is_the_models_own(self, before: str, invitation: str) -> bool:
         """Whether the template's text before an answer is its invitation and then what would not be read as part of an answer."""

@@ -25,6 +25,9 @@ class Message:
 SIGN_OF_LIFE = "Say yes."
 """What an engine or an endpoint that leaves a row unanswered is asked to see whether it answers anything; its answer is not used."""
 
+CONCLUSION = "Conclusion:"
+"""What the last line of a critique begins with, as the template asks for it."""
+
 _FIELD = re.compile(r"\{(question|attempt|critique|refinement|reference_answer|reference_solution)\}")
 """What a template may seem to ask for; other braces are text, as LaTeX has them."""
 _PLACEHOLDERS: dict[str, set[str]] = {

@@ -62,6 +62,15 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Concluding(Protocol):
+    """An engine of our own, which can be held to a choice."""
+
+    async def conclude(self, messages: Sequence[Message], beginning: str, choices: Sequence[str]) -> Generation:
+        """The end of the assistant's next turn, which has this beginning: one of the choices. Raises as Engine.generate."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """How busy an engine is."""

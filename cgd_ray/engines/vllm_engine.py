@@ -68,6 +68,25 @@ class VllmEngine:
         input_ids = encode_prompt(self.chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
         params = self.sampling_params(sampling, budget, seed)
+        return await self._answer(input_ids, params)
+
+    async def conclude(self, messages: Sequence[Message], beginning: str, choices: Sequence[str]) -> Generation:
+        """The end of the assistant's next turn, which has this beginning: one of the choices, by vLLM's structured outputs."""
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        input_ids = self.chat.begun(messages, beginning)
+        longest = max(len(self.chat.encode(choice)) for choice in choices) + 1
+        params = sampling_params(
+            SamplingConfig(),
+            max_tokens=token_budget(len(input_ids), self._role.context_length, longest),
+            structured_outputs=StructuredOutputsParams(choice=list(choices)),
+            stop_token_ids=[self.chat.end_token_id],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        return await self._answer(input_ids, params)
+
+    async def _answer(self, input_ids: list[int], params: "SamplingParams") -> Generation:
         output = await self._thread.generate(input_ids, params)
         completion = output.outputs[0]
         ids = completion.token_ids[: -1 if completion.finish_reason == "stop" else None]  # a token that ends it is no part of the text

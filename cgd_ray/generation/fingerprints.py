@@ -40,7 +40,8 @@ def turn_fingerprints(config: Config) -> dict[Turn, str]:
     prompts = load_prompts(config.prompts)
     student, teacher = (_role_identity(role) for role in (config.student, config.teacher))
     attempt = _fingerprint(student, [prompts.student_system, prompts.solve])
-    critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique], attempt)
+    concluded = ["structured verdict"] if config.generation.structured_verdict else []
+    critique = _fingerprint(teacher, [prompts.teacher_system, prompts.critique, *concluded], attempt)
     repeated = [] if config.generation.refine_attempts == 1 else [str(config.generation.refine_attempts)]
     refinement = _fingerprint(teacher, [prompts.refine, *repeated], critique)
     direct = _fingerprint(teacher, [prompts.teacher_system, prompts.solve])

@@ -51,6 +51,7 @@ class _Plan:
     engine_factory: EngineFactory
     refine_attempts: int = 1
     direct: bool = False
+    structured_verdict: bool = False
 
     def spec(self, role: RoleConfig, state: Path, report: CountSender) -> StageSpec:
         """What one stage's actors are built from."""
@@ -61,6 +62,7 @@ class _Plan:
             engine_factory=self.engine_factory,
             refine_attempts=self.refine_attempts,
             direct=self.direct,
+            structured_verdict=self.structured_verdict,
             suspects=state / SUSPECTS,
             stop_flag=state / STOP_FLAG,
             report=report,
@@ -88,6 +90,7 @@ def generate(
         engine_factory=engine_factory or RealEngines(spending=run.spending),
         refine_attempts=config.generation.refine_attempts,
         direct=config.wants_direct,
+        structured_verdict=config.generation.structured_verdict,
     )
     with_reused = run.generation_state / "prefilled.parquet"
     reuses = bool(config.generation.reuse) or with_reused.exists()

@@ -23,6 +23,7 @@ from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunE
 from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
 from cgd_ray.engines.thinking import answered
+from cgd_ray.generation.concluding import concluded
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.failures import Canary, Reasons
 from cgd_ray.generation.progress import COUNTS, Meter
@@ -50,6 +51,8 @@ class StageSpec:
     """How often a refinement that grades wrong is asked for."""
     direct: bool = False
     """Whether the teacher also answers the problem alone."""
+    structured_verdict: bool = False
+    """Whether the engine chooses the conclusion of a critique."""
     suspects: Path | None = None
     """Directory in which the actors of a run note which rows are in their engines."""
     stop_flag: Path | None = None
@@ -224,6 +227,8 @@ class CritiqueRefineStage(EngineStage):
             raise RequestError("the row has no attempt to work on")
         if turn == "critique":
             row = await super()._turn(row, turn)
+            if self._spec.structured_verdict:
+                row = await concluded(self.engine, self._messages(row, turn), row)
             return {**row, "verdict": parse_verdict(row["critique"])}
         return await self._refined(row)
 

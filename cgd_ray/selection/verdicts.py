@@ -44,6 +44,16 @@ def parse_verdict(critique: str) -> Verdict | None:
     return told.pop()
 
 
+def without_conclusion(critique: str) -> str:
+    """The critique up to the conclusion that it ends with, if it ends with one."""
+    lines = critique.rstrip().splitlines()
+    for num_last in (1, 2):  # "Conclusion:" may stand alone, with its word on the next line
+        last = " ".join(filter(None, map(_plain, lines[-num_last:])))
+        if (found := _ANNOUNCEMENT.match(last)) and (not found.group("rest") or _stated(found.group("rest"))):
+            return "\n".join(lines[:-num_last]).rstrip()
+    return critique.rstrip()
+
+
 def _plain(line: str) -> str:
     """The line without markup, list marks and surrounding punctuation."""
     return _MARKUP.sub(" ", line).strip(" \t.,;:!?-–—•").strip() if line.strip() else ""

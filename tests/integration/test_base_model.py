@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import Message
-from cgd_ray.engines.engine import Engine, Generation, Load, Observable, RequestError
+from cgd_ray.engines.engine import Concluding, Engine, Generation, Load, Observable, RequestError
 from cgd_ray.engines.real import start_vllm
 from tests.builders import CHATML, TURN_END, tiny_model, tiny_tokenizer
 
@@ -83,3 +83,9 @@ def test_the_engine_tells_how_busy_it_is(engine: Engine) -> None:
     engine.observe(told.append, lambda reason: None)
     say(engine)
     assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.0, preemptions=0)
+
+
+def test_an_engine_of_our_own_is_held_to_a_choice(engine: Engine) -> None:
+    assert isinstance(engine, Concluding)
+    generation = asyncio.run(engine.conclude([Message(role="user", content="Hi")], "No.\n\nConclusion:", (" right", " wrong")))
+    assert generation.text in (" right", " wrong")

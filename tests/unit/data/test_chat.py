@@ -299,3 +299,10 @@ def test_data_is_no_control_token_even_to_a_vocabulary_that_would_match_one_in_p
     for text in ("ab</s>c", "ab\uff1c/s>c"):  # the second is the first in full-width letters
         assert chat.encode(text) == chat.tokenizer.convert_tokens_to_ids([*"ab</s>c"])
         assert chat.prompt(messages_of(text)).input_ids == chat.tokenizer.convert_tokens_to_ids([*"ab</s>c", "</s>"])
+
+
+@pytest.mark.parametrize("beginning", ["No.\n\nConclusion:", ""])
+def test_an_answer_that_has_begun_goes_on_as_it_is_trained(beginning: str) -> None:
+    chat, messages = Chat.load(STUDENT), [Message(role="user", content=BENIGN["question"])]
+    begun = chat.begun(messages, beginning)
+    assert chat.example(messages, beginning).input_ids == [*begun, chat.end_token_id]

@@ -41,6 +41,7 @@ BASE = turn_fingerprints(make_config())
         ({"teacher": {"engine": {"gpu_memory_utilization": 0.8, "enforce_eager": True, "max_num_seqs": 8}}}, set()),
         ({"teacher": {"placement": {"max_replicas": 4}}}, set()),
         ({"teacher": {"api": API}}, {"critique", "refinement"}),
+        ({"generation": {"structured_verdict": True}}, {"critique", "refinement"}),
         ({"run_dir": "elsewhere"}, set()),
         ({"generation": {"batch_size": 3}}, set()),
     ],

@@ -65,6 +65,16 @@ def test_the_engine_gets_the_words_of_the_prompts_and_the_seed_of_the_turn() -> 
     assert row["attempt"].startswith(fake_digest(message.content, turn_seed(7, "id0", "attempt")))
 
 
+@pytest.mark.parametrize("engines", [FakeEngines(), FakeEngines(undecided="Attempt")])
+def test_a_conclusion_that_is_chosen_takes_the_place_of_one_that_was_written_or_left_out(engines: FakeEngines) -> None:
+    spec = replace(make_spec(engines), structured_verdict=True)
+    row = run(CritiqueRefineStage(spec), run(AttemptStage(make_spec()), make_work(1))).to_pylist()[0]
+    assert row["verdict"] == "wrong"
+    assert row["critique"].endswith("\n\nConclusion: wrong")
+    assert row["critique"].count("Conclusion") == 1
+    assert row["critique_tokens"] == 8 + 2, "those of the choice too"
+
+
 def test_an_over_long_row_fails_alone_and_keeps_what_it_has() -> None:
     work = make_work(3).to_pylist()
     work[1]["question"] = "word " * 5_000

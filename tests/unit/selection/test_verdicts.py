@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgd_ray.selection.verdicts import parse_verdict
+from cgd_ray.selection.verdicts import parse_verdict, without_conclusion
 
 RIGHT = [
     "Conclusion: right",
@@ -95,3 +95,14 @@ def test_missing_or_contradictory_verdicts_are_none(critique: str) -> None:
 
 def test_a_long_line_of_markup_takes_no_time() -> None:
     assert parse_verdict("Conclusion: " + "*(" * 200_000) is None
+
+
+@pytest.mark.parametrize(
+    "critique", ["Line 2 is off.", "Line 2 is off.\n\nConclusion: wrong", "Line 2 is off.\n**Verdict:**\nincorrect.\n"]
+)
+def test_a_critique_is_what_stands_before_its_conclusion(critique: str) -> None:
+    assert without_conclusion(critique) == "Line 2 is off."
+
+
+def test_a_last_line_that_only_speaks_of_a_conclusion_is_kept() -> None:
+    assert without_conclusion("Conclusion: the sum in line 2 needs another look") == "Conclusion: the sum in line 2 needs another look"
