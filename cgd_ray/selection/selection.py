@@ -29,8 +29,8 @@ from cgd_ray.selection.leakage import LEAKS, find_leaks
 
 ROWS_PER_BATCH = 1024
 """Graded and written at once; bounds memory."""
-ROWS_PER_FILE = 1024
-"""At least, of selected records; the parts of a generation may be much smaller."""
+ROWS_PER_FILE = 256
+"""At least, of selected records, some seconds of one CPU; the parts of a generation may be much smaller."""
 ROWS_PER_GROUP = 64
 """Of a file of selected records: whoever reads one row reads its group."""
 FEW_ROWS = 2000

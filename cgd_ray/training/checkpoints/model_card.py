@@ -14,6 +14,7 @@ from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.measurements import read_measurements
 from cgd_ray.training.observe.totals import training_totals
 
+MOST_HASHES = 4
 PACKAGES = ("cgd-ray", "torch", "transformers", "deepspeed", "ray")
 
 
@@ -38,7 +39,7 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
         "held-out pass@1": _answered(report["best_validation_pass@1"], report["best_pass@1_step"]),
         "fingerprint of the training": fingerprint,
         "fingerprint of the data": packed["fingerprint"],
-        "SHA-256 of the packed data": ", ".join(part["sha256"] for part in packed["parts"]),
+        "SHA-256 of the packed data": _first_ones([part["sha256"] for part in packed["parts"]]),
         "versions": ", ".join(f"{package} {version(package)}" for package in PACKAGES),
     }
     header = {
@@ -53,6 +54,12 @@ def model_card(job: TrainJob, fingerprint: str, exported_step: int, lines: Seque
         f"A student of critique-guided distillation (arXiv 2505.11628), or of one of its controls: the arm says which.\n\n"
         f"| | |\n|---|---|\n{table}\n"
     )
+
+
+def _first_ones(hashes: Sequence[str]) -> str:
+    """Large data have hundreds of files, of which the run directory's manifest names all."""
+    more = f" and those of {len(hashes) - MOST_HASHES} more files" if len(hashes) > MOST_HASHES else ""
+    return ", ".join(hashes[:MOST_HASHES]) + more
 
 
 def _answered(best: float | None, best_step: int | None) -> str:

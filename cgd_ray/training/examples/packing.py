@@ -40,7 +40,7 @@ SIZES = "sizes.npy"
 """File with SIZES_TYPE for each packed row, so that nobody has to read the rows to know how long they are."""
 SIZES_TYPE = np.dtype([("num_tokens", "i4"), ("num_targets", "i4"), ("squares", "i8")])
 """Tokens of a row, those that carry loss, and the sum of its examples' squared lengths, which attention's work grows with."""
-FEW_EXAMPLES = 100_000
+FEW_EXAMPLES = 50_000
 """Up to which they are packed in this process, at some 20,000 a second."""
 
 

@@ -18,7 +18,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
-from cgd_ray.training.examples.choosing.catalogue import Catalogue
+from cgd_ray.training.examples.choosing.catalogue import PLACE_TYPE, VERDICTS, Catalogue
 from cgd_ray.training.examples.choosing.mixture import arms_of
 from cgd_ray.training.examples.example_files import example_file, example_table, example_writer
 from cgd_ray.training.examples.preparation import Prepared, prepared
@@ -127,9 +127,8 @@ class Waves:
         return wanted if training.max_target_tokens is None else min(wanted, FIRST_WAVE)
 
     def _wave(self, indices: np.ndarray) -> Iterator[Tokenised | str]:
-        rising = np.sort(indices)
+        rising = indices if (np.diff(indices) > 0).all() else np.sort(indices)
         outcomes, reasons = self._outcomes(rising)
-        names = self._catalogue.verdicts
         for start in range(0, len(indices), ROWS_PER_PIECE):  # some at a time become Python objects
             here = indices[start : start + ROWS_PER_PIECE]
             verdicts = self._catalogue.verdict_R[here].tolist()
@@ -146,7 +145,7 @@ class Waves:
                     num_targets=targets,
                     attempt_tokens_cut=cut,
                     arm=self._arms[arm],
-                    verdict=names[verdict],
+                    verdict=VERDICTS[verdict],
                 )
 
     def _outcomes(self, rising: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -156,7 +155,7 @@ class Waves:
         run = spread if is_worth_spreading(len(rising), FEW_ROWS) else in_turn
         with tempfile.TemporaryDirectory(prefix=".wave-", dir=self._directory) as wave:
             places = Path(wave) / "places.npy"
-            np.save(places, self._catalogue.places(rising))
+            self._write_places(rising, places)
             arguments = (self._training, self._prompts, self._chat, self._catalogue.parts, places, self._directory, self.num_files)
             for found, their_reasons in run(Tokenising, arguments, num_pieces):
                 numbers = np.array([0, *(1 + reasons.setdefault(name, len(reasons)) for name in their_reasons)], np.int8)
@@ -166,6 +165,13 @@ class Waves:
                 self._on_progress(len(found))
         self.num_files, self.num_records = self.num_files + num_pieces, self.num_records + len(rising)
         return outcomes, list(reasons)
+
+    def _write_places(self, rising: np.ndarray, path: Path) -> None:
+        """Write PLACE_TYPE of these records, which the processes map into their memory."""
+        places = np.lib.format.open_memmap(path, mode="w+", dtype=PLACE_TYPE, shape=rising.shape)
+        for start in range(0, len(rising), ROWS_PER_PIECE):
+            places[start : start + ROWS_PER_PIECE] = self._catalogue.places(rising[start : start + ROWS_PER_PIECE])
+        places.flush()
 
 
 def _table(items: Sequence[Prepared]) -> pa.Table:

@@ -63,9 +63,11 @@ def _taken(choice: Choice, waves: Waves) -> np.ndarray:
     for item in choice.taken(waves.made):
         for name, values in taken.items():
             values.append(getattr(item, name))
-    indices_E = np.frombuffer(taken["index"], np.int32)
-    order_E = pc.sort_indices(choice.catalogue.record_ids.take(indices_E)).to_numpy()
-    index_E = np.empty(len(indices_E), INDEX_TYPE)
+    place_R = np.full(len(choice.catalogue), -1, np.int32)  # of each record among those taken
+    place_R[np.frombuffer(taken.pop("index"), np.int32)] = np.arange(choice.num_examples)
+    order_E = place_R[pc.sort_indices(choice.catalogue.record_ids).to_numpy()]
+    order_E = order_E[order_E >= 0]
+    index_E = np.empty(len(order_E), INDEX_TYPE)
     for name in INDEX_COLUMNS:
         index_E[name] = np.frombuffer(taken[name], np.int32)[order_E]
     index_E["num_targets"] = np.minimum(index_E["num_targets"], index_E["num_tokens"] - 1)  # nothing could predict the first token

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from ray.exceptions import RayError
 
 from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
 
@@ -16,12 +17,22 @@ class Squaring:
 
     def __call__(self, number: int) -> tuple[int, int]:
         time.sleep(self._slowest_s / (1 + number))
-        if number == 99:
-            raise ValueError("piece 99 cannot be done")
         return number**2, os.getpid()
 
     def close(self) -> None:
         self._slowest_s = 0.0
+
+
+class Failing(Squaring):
+    """Cannot do the second piece."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        if number == 1:
+            raise ValueError("piece 1 cannot be done")
+        return super().__call__(number)
 
 
 def test_results_come_in_the_order_of_the_pieces_whoever_is_first(ray_local: None) -> None:
@@ -30,11 +41,16 @@ def test_results_come_in_the_order_of_the_pieces_whoever_is_first(ray_local: Non
     assert os.getpid() not in {process for _, process in everywhere}
 
 
-def test_what_a_piece_fails_of_is_told_and_those_that_nobody_asks_for_are_not_done() -> None:
-    results = in_turn(Squaring, (0.0,), 100)
+def test_what_a_piece_fails_of_is_told_when_it_is_asked_for() -> None:
+    results = in_turn(Failing, (), 2)
     assert next(results)[0] == 0
-    with pytest.raises(ValueError, match="piece 99"):
-        list(results)
+    with pytest.raises(ValueError, match="piece 1 cannot be done"):
+        next(results)
+
+
+def test_what_fails_elsewhere_says_why(ray_local: None) -> None:
+    with pytest.raises(RayError, match="piece 1 cannot be done"):
+        list(spread(Failing, (), 2))
 
 
 def test_few_rows_are_not_worth_other_processes(ray_local: None) -> None:

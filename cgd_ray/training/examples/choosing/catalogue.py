@@ -28,6 +28,7 @@ NO_DONOR = -1
 NAMES_AT_ONCE = 2**16
 MISSING = "missing"
 """The verdict of a record that has none."""
+VERDICTS = (MISSING, "right", "wrong")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,8 @@ class Catalogue:
     num_kept: int
     """Records that selection has kept, of both sides."""
     record_ids: "pa.Array[Any]"
-    verdicts: Sequence[str]
-    """Those that there are, sorted."""
     verdict_R: np.ndarray
-    """Index into `verdicts`."""
+    """Index into VERDICTS."""
     file_R: np.ndarray
     row_R: np.ndarray
     donor_R: np.ndarray | None
@@ -58,17 +57,15 @@ class Catalogue:
         columns = ["record_id", "verdict", "drop_reason", *(["problem_id"] if is_shuffled or fraction else [])]
         kept = pa.concat_tables(_kept(part, number, columns, is_shuffled) for number, part in enumerate(parts))
         records = kept.filter(_is_on_side(kept["problem_id"], fraction, side)) if fraction else kept
-        records = records.combine_chunks()
-        verdicts = sorted(pc.unique(records["verdict"]).to_pylist())
+        donor_R = _donors(records, training.seed, side) if is_shuffled else None
         return cls(
             parts=parts,
             num_kept=kept.num_rows,
             record_ids=records["record_id"].combine_chunks(),
-            verdicts=verdicts,
-            verdict_R=pc.index_in(records["verdict"], pa.array(verdicts, pa.large_string())).to_numpy().astype(np.int8),
+            verdict_R=records["verdict"].to_numpy(),
             file_R=records["file"].to_numpy(),
             row_R=records["row"].to_numpy(),
-            donor_R=_donors(records, training.seed, side) if is_shuffled else None,
+            donor_R=donor_R,
         )
 
     def __len__(self) -> int:
@@ -81,7 +78,7 @@ class Catalogue:
 
     def has_verdict(self, name: str) -> np.ndarray:
         """[R] whether a record has this verdict."""
-        return np.isin(self.verdict_R, [number for number, verdict in enumerate(self.verdicts) if verdict == name])
+        return np.asarray(self.verdict_R == VERDICTS.index(name))
 
     def without(self, is_left_out: Callable[[str], bool]) -> "Catalogue":
         """As if selection had not kept the records of which this is true; not where critiques are exchanged, which others then lack."""
@@ -109,8 +106,8 @@ class Catalogue:
 def _kept(part: Path, number: int, columns: Sequence[str], is_shuffled: bool) -> pa.Table:
     """What is known of the records of one file that selection has kept."""
     table = pq.ParquetFile(part).read(columns=[*columns, *(["critique"] if is_shuffled else [])], use_threads=False)
-    found = {name: table[name].cast(pa.large_string()) for name in columns if name != "drop_reason"}
-    found["verdict"] = pc.fill_null(found["verdict"], MISSING)
+    found = {name: table[name].cast(pa.large_string()) for name in columns if name not in ("drop_reason", "verdict")}
+    found["verdict"] = pc.index_in(pc.fill_null(table["verdict"], MISSING), value_set=pa.array(VERDICTS)).cast(pa.int8())
     if is_shuffled:
         found["critique_length"] = pc.fill_null(pc.utf8_length(table["critique"]), 0).cast(pa.int32())
     found["file"] = pa.array(np.full(table.num_rows, number, np.int32))

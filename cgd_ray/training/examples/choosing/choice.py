@@ -98,8 +98,8 @@ class Choice:
         """Examples in the order in which they are wanted, with the verdicts that are wanted."""
         training, mix, catalogue = self._training, self._training.verdict_mix, self.catalogue
         if mix is None and training.max_examples is None and training.max_target_tokens is None:
-            return self._usable(made(np.arange(len(catalogue))))
-        order = seeded_order(catalogue.names(), training.seed)
+            return self._usable(made(np.arange(len(catalogue), dtype=np.int32)))
+        order = seeded_order(catalogue.names(), training.seed).astype(np.int32)
         if mix is None:
             return self._usable(made(order))
         shares: dict[str, float] = {name: share for name, share in mix.items() if share > 0}
