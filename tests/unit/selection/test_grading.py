@@ -95,7 +95,7 @@ def test_without_a_text_or_a_reference_there_is_no_verdict(grader: Grader) -> No
 def test_a_boxed_answer_is_read_to_its_own_brace(text: str, answer: str | None) -> None:
     started = time.process_time()
     assert boxed_answer(text) == answer
-    assert time.process_time() - started < 20.0, "the time should grow with the text, not with its square"
+    assert time.process_time() - started < 1.0
 
 
 def test_a_text_is_boxed_where_a_box_begins() -> None:
