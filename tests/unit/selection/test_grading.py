@@ -93,9 +93,9 @@ def test_without_a_text_or_a_reference_there_is_no_verdict(grader: Grader) -> No
     ids=range(10),
 )
 def test_a_boxed_answer_is_read_to_its_own_brace(text: str, answer: str | None) -> None:
-    started = time.process_time()
+    started = time.thread_time()  # other threads of the process, such as Ray's, are none of this
     assert boxed_answer(text) == answer
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 def test_a_text_is_boxed_where_a_box_begins() -> None:
