@@ -1,7 +1,8 @@
 """Starts an engine, and again a little later where what kept it from starting may pass.
 
 Of many replicas one or the other meets a hub that has been asked too often, or a GPU whose memory a dead process still holds; that must
-not end a run. A setting that is refused is refused at once. Ray Data's own repetitions of a constructor know no waits and no difference.
+not end a run. Whatever is not known to pass is told at once: a wait of minutes would hide it. Ray Data's own repetitions of a constructor
+know no waits and no difference.
 How to use, in the process that uses the engine: `engine = started(factory, role, pause=time.sleep)`.
 """
 
@@ -19,9 +20,15 @@ logger = logging.getLogger(__name__)
 WAITS_S = (10.0, 30.0, 90.0, 180.0)
 """Before each further try, give or take a half, so that replicas that were refused together do not come back together."""
 PASSING_STATUSES = (408, 425, 429)  # of HTTP, and all from 500 on
-PASSING_WORDS = ("Free memory on device",)
-"""Of vLLM's refusal of a GPU on which another process holds memory; it is a ValueError like those of settings."""
-FINAL = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
+PASSING_WORDS = (
+    "Free memory on device",  # vLLM's refusal of a GPU on which another process holds memory: a ValueError like those of settings
+    "out of memory",
+    "busy or unavailable",  # CUDA's, of a GPU that another process has to itself
+    "NCCL error",
+    "EADDRINUSE",  # torch's, of a port for its processes that another one was faster to take
+    "initialization failed",  # vLLM's, of an engine core or a worker in another process; the cause is in that one's log only
+)
+"""In the words of what passes, whatever its class."""
 FINAL_OF_FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 CONNECTION_FAULTS = ("Connect", "Timeout", "RemoteProtocol", "ReadError")
 """In the names of what HTTP libraries raise where there was no answer; which library a hub's client uses changes."""
@@ -51,9 +58,7 @@ def may_pass(error: BaseException) -> bool:
     statuses = [status for cause in chain if (status := _http_status(cause)) is not None]
     if statuses:
         return all(status in PASSING_STATUSES or status >= 500 for status in statuses)
-    if any(_is_connection_fault(cause) or any(words in str(cause) for words in PASSING_WORDS) for cause in chain):
-        return True
-    return not isinstance(error, FINAL + FINAL_OF_FILES)
+    return any(_is_known_to_pass(cause) for cause in chain)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -68,7 +73,11 @@ def _http_status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _is_connection_fault(error: BaseException) -> bool:
+def _is_known_to_pass(error: BaseException) -> bool:
+    if any(words in str(error) for words in PASSING_WORDS):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:  # the system's own, such as a disk that is away; libraries set no number
+        return not isinstance(error, FINAL_OF_FILES)
     names = (kind.__name__ for kind in type(error).__mro__)
     return isinstance(error, ConnectionError | TimeoutError) or any(fault in name for name in names for fault in CONNECTION_FAULTS)
 

@@ -5,11 +5,10 @@ commits in two phases the ids that a part holds. On a second run the committed i
 vectorised step, instead of by Ray's filter actors, which would want a CPU and a GiB of their own beside the engines.
 """
 
-import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
+from cgd_ray.process.data_context import quiet_data_context
 
 ID_COLUMN = "record_id"
 NO_PROGRESS_TIMEOUT_S = 2 * 3600.0  # Ray's 30 minutes are less than a large model's load plus a long critique
@@ -96,7 +96,8 @@ class Dataflow:
         files = self._write_remaining(remaining)
         if not files:
             return
-        with _data_context(self.checkpoint), ExitStack() as groups:
+        with quiet_data_context() as context, ExitStack() as groups:
+            _set(context, self.checkpoint)
             # Ray cuts each file into equally many blocks, and a block is what an actor is called with
             num_blocks = len(files) * math.ceil(pq.read_metadata(files[0]).num_rows / self.batch_size)
             paths = [str(file) for file in files]
@@ -227,10 +228,8 @@ def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dic
     return arguments
 
 
-@contextmanager
-def _data_context(checkpoint: Path) -> Iterator[None]:
-    """Ray Data's settings for one dataflow; the caller's own are back afterwards."""
-    context = DataContext.get_current().copy()
+def _set(context: DataContext, checkpoint: Path) -> None:
+    """Ray Data's settings for one dataflow."""
     context.checkpoint_config = CheckpointConfig(
         id_column=ID_COLUMN,
         checkpoint_path=str(checkpoint),
@@ -241,15 +240,5 @@ def _data_context(checkpoint: Path) -> Iterator[None]:
         actor_pool_util_upscaling_threshold=GROWS_FROM, actor_pool_util_downscaling_threshold=SHRINKS_FROM
     )
     context.use_datasource_v2 = False  # the newer reader gives one block per file whatever is asked for
-    keep_small(context)
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)
+    keep_small(context)

@@ -12,7 +12,9 @@ How to use: in the driver `begin_anew(directory)`; in an actor `suspects = suspe
 
 import asyncio
 import logging
+import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -30,6 +32,8 @@ DEATHS = "deaths.txt"
 """File with a line for each death that a row was in."""
 IN_A_ROW = ".deaths_in_a_row"
 """Suffix of a role's file of those deaths, a line each: the actor, and what the engine died of."""
+FORGET_INTERVAL_S = 1.0
+"""Between looks for deaths in a row that are to be forgotten: the file is on shared storage, where a look is a request."""
 WORDLESS = "its process ended without a word, as when it is killed for its memory"
 
 
@@ -69,6 +73,8 @@ class Suspects:
     def __init__(self, directory: Path, actor_id: str, node_id: str, is_alive: Callable[[str], bool], role: str = "engine") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._actor_id, self._in_a_row = actor_id, directory / f"{role}{IN_A_ROW}"
+        self._forgot = -math.inf
+        """When it was last looked for deaths in a row."""
         self._deaths_file = directory / DEATHS
         self._read_bytes = 0
         self._deaths: Counter[str] = Counter()
@@ -95,8 +101,11 @@ class Suspects:
         return self._deaths[record_id]
 
     def progressed(self) -> None:
-        """An engine has made something."""
-        self._in_a_row.unlink(missing_ok=True)
+        """An engine has made something: deaths in a row are forgotten, with the first of an actor's answers and at intervals."""
+        now = time.monotonic()
+        if now - self._forgot >= FORGET_INTERVAL_S:
+            self._forgot = now
+            self._in_a_row.unlink(missing_ok=True)
 
     def last_words(self, reason: str) -> None:
         """Note what the engine dies of, just before its process ends."""

@@ -6,10 +6,9 @@ pieces, whoever was first, so that nothing depends on how many CPUs there are.
 How to use, with Ray initialised: `for result in spread(Tokenising, (paths, chat), num_pieces): ...`; `in_turn(...)` does them here.
 """
 
-import logging
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -51,8 +50,11 @@ def spread(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> I
     import ray
     from ray.data import ActorPoolStrategy
 
+    from cgd_ray.process.data_context import quiet_data_context
+
     num_processes = max(1, min(int(ray.cluster_resources().get("CPU", 1)), num_pieces))
-    with _quiet_context():
+    with quiet_data_context() as context:
+        context.execution_options.preserve_order = True
         numbers = ray.data.from_arrow([pa.table({"number": [number]}) for number in range(num_pieces)])
         results = numbers.map_batches(
             _Process,
@@ -76,22 +78,3 @@ class _Process:
     def __call__(self, pieces: pa.Table) -> pa.Table:
         results = [pickle.dumps(self._work(number)) for number in pieces["number"].to_pylist()]
         return pa.table({"result": pa.array(results, pa.large_binary())})
-
-
-@contextmanager
-def _quiet_context() -> Iterator[None]:
-    """Ray Data's settings while pieces are worked on; the caller's own are back afterwards."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)

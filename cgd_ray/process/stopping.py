@@ -17,6 +17,7 @@ LONGEST_S = 28.0  # from the signal to the end of the process, come what may: sc
 EXIT_STOPPED = 128 + signal.SIGTERM
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 GO_ON = "the same command goes on from here"
+ASKED = f"stopping: what is under way is brought to where it can go on, {LONGEST_S:.0f} s at most; Ctrl-C again ends it at once"
 
 
 class StoppedError(KeyboardInterrupt):
@@ -32,36 +33,40 @@ def stopped_by_signals(say: Callable[[str], None] = lambda line: None) -> Iterat
 
     A body that ends with StoppedError after Ctrl-C ends with its exit code.
     """
-    asked_by: list[int] = []
-
-    def stop(signal_number: int, frame: object) -> None:
-        raise KeyboardInterrupt(f"interrupted; {GO_ON}") if signal_number == signal.SIGINT else StoppedError(f"stopped; {GO_ON}")
-
-    def note(signal_number: int) -> None:
-        if not asked_by and signal_number == signal.SIGINT:
-            say(f"stopping: what is under way is brought to where it can go on, {LONGEST_S:.0f} s at most; Ctrl-C again ends it at once")
-        asked_by.append(signal_number)
-
-    _Drain.noted_by = staticmethod(note)
+    run = _Run(say)
     try:
-        with _on_signals(stop):
+        with _on_signals(run):
             yield
     except StoppedError as error:
-        if asked_by and asked_by[0] == signal.SIGINT:
+        if run.asked_by == signal.SIGINT:
             error.exit_code = EXIT_INTERRUPTED
         raise
-    finally:
-        _Drain.noted_by = staticmethod(lambda signal_number: None)
+
+
+class _Run:
+    """The handler of a run, which hears from those of its stages what was asked of them."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.asked_by: int | None = None
+        """The first signal that a stage was to end on."""
+
+    def __call__(self, signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt(f"interrupted; {GO_ON}") if signal_number == signal.SIGINT else StoppedError(f"stopped; {GO_ON}")
+
+    def note(self, signal_number: int) -> None:
+        """Remember the first signal, and tell the user what Ctrl-C does."""
+        if self.asked_by is None and signal_number == signal.SIGINT:
+            self._say(ASKED)
+        self.asked_by = self.asked_by or signal_number
 
 
 class _Drain:
     """A handler that sets a flag, and those of the stages that this one runs beside."""
 
-    noted_by: Callable[[int], None] = staticmethod(lambda signal_number: None)
-    """Hears of each signal; that of the run around all drains."""
-
     def __init__(self, flag: Path, before: object) -> None:
         self._flag, self._beside = flag, before if isinstance(before, _Drain) else None
+        self._run: _Run | None = before if isinstance(before, _Run) else None if self._beside is None else self._beside._run
         self._timer: threading.Timer | None = None
         """Ends the process; started when the stage is asked to end."""
         self._reason = ""
@@ -70,7 +75,8 @@ class _Drain:
     def __call__(self, signal_number: int, frame: object) -> None:
         was_asked = self._timer is not None
         self.ask(128 + signal_number)
-        _Drain.noted_by(signal_number)
+        if self._run is not None:
+            self._run.note(signal_number)
         if was_asked and signal_number == signal.SIGINT:
             raise KeyboardInterrupt(f"interrupted; {GO_ON}")
 

@@ -44,7 +44,7 @@ class SpanningEngines:
         if role.placement.nodes_per_replica > 1:
             assert_the_group_holds_four_gpus_of_two_nodes()
             if self.broken:
-                raise ValueError("the engine does not start")  # of settings: no wait could mend it
+                raise RuntimeError("the engine does not start")
         return FakeEngines()(role)
 
 

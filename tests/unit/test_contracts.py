@@ -134,7 +134,7 @@ def test_a_checkpoint_manager_may_say_that_nothing_is_left_to_filter() -> None:
 
     assert takes(CheckpointManager.load_checkpoint, "data_file_dir", "data_file_filesystem"), WHEN_BROKEN.format("_FilteredBeforehand")
     used = ("id_column", "checkpoint_path", "delete_checkpoint_on_success", "checkpoint_manager_cls")
-    assert takes(CheckpointConfig.__init__, *used), WHEN_BROKEN.format("dataflow._data_context")
+    assert takes(CheckpointConfig.__init__, *used), WHEN_BROKEN.format("dataflow._set")
 
 
 def test_settings_of_a_data_context_are_still_there() -> None:
@@ -142,7 +142,7 @@ def test_settings_of_a_data_context_are_still_there() -> None:
 
     used = ("use_datasource_v2", "enable_progress_bars", "print_on_execution_start", "execution_no_progress_timeout_s")
     lacking = [name for name in (*used, "autoscaling_config", "checkpoint_config") if not hasattr(DataContext(), name)]
-    assert lacking == [], WHEN_BROKEN.format("dataflow._data_context")
+    assert lacking == [], WHEN_BROKEN.format("dataflow._set")
 
 
 def test_ray_matches_node_labels_without_a_cluster() -> None:
@@ -191,12 +191,15 @@ def test_a_refused_request_raises_an_error_of_clients() -> None:
     assert [base.id for base in refusal.bases if isinstance(base, ast.Name)] == ["VLLMClientError"], WHEN_BROKEN.format("_refusals")
 
 
-def test_memory_that_another_process_holds_is_told_in_these_words() -> None:
+@pytest.mark.parametrize(
+    ("words", "source"), [("Free memory on device", "v1/worker/utils.py"), ("initialization failed", "v1/engine/utils.py")]
+)
+def test_a_start_that_may_pass_is_told_in_these_words(words: str, source: str) -> None:
     from cgd_ray.engines.starting import PASSING_WORDS
 
-    texts = {node.value for node in ast.walk(tree_of("vllm", "v1/worker/utils.py")) if isinstance(node, ast.Constant)}
-    for words in PASSING_WORDS:
-        assert any(words in text for text in texts if isinstance(text, str)), WHEN_BROKEN.format("engines/starting.py")
+    assert words in PASSING_WORDS
+    texts = (node.value for node in ast.walk(tree_of("vllm", source)) if isinstance(node, ast.Constant))
+    assert any(words in text for text in texts if isinstance(text, str)), WHEN_BROKEN.format("engines/starting.py")
 
 
 def test_ranks_of_adapters_are_a_literal_up_to_the_largest_that_is_allowed() -> None:

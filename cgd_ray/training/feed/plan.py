@@ -132,7 +132,8 @@ class PackedPlan:
 
     def sizes(self, step: int) -> StepSizes:
         """What the step consists of."""
-        tokens, targets, squares = (int(self.sizes_G(step)[name].sum()) for name in ("num_tokens", "num_targets", "squares"))
+        sizes_G = self.sizes_G(step)
+        tokens, targets, squares = (int(sizes_G[name].sum()) for name in ("num_tokens", "num_targets", "squares"))
         return StepSizes(tokens=tokens, targets=targets, squares=squares)
 
     def sizes_G(self, step: int) -> np.ndarray:

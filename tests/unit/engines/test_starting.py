@@ -1,5 +1,6 @@
 """An engine is started again where what kept it from starting may pass, and refused at once where it cannot."""
 
+import errno
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -47,7 +48,11 @@ def wrapped(cause: Exception) -> ValueError:
         (ValueError("Free memory on device cuda:0 (3.1/139.8 GiB) on startup is less than desired GPU memory utilization"), True),
         (ValueError("max_model_len 9000 is larger than the model's 8192"), False),
         (RuntimeError("CUDA error: out of memory"), True),
-        (OSError("Stale file handle"), True),
+        (RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_0': 1}"), True),
+        (RuntimeError("quantization gguf is not known for this model"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (OSError("m does not appear to have a file named config.json"), False),
         (ImportError("no module"), False),
     ],
 )
