@@ -95,7 +95,9 @@ class FakeEngine:
         on_load(Load(running=3, waiting=2, kv_cache_use=0.5, preemptions=1))
 
     async def conclude(self, messages: Sequence[Message], beginning: str, choices: Sequence[str]) -> Generation:
-        """The choice that is in the settings' verdict."""
+        """The choice that is in the settings' verdict; never one where the beginning puts it to sleep."""
+        if _holds(beginning, self._settings.sleepy):
+            await asyncio.Event().wait()
         chosen = next(choice for choice in choices if choice in self._settings.verdict)
         return Generation(text=chosen, num_tokens=2, prompt_tokens=len(beginning), cached_tokens=0, finish_reason="stop")
 

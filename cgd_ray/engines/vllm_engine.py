@@ -8,7 +8,6 @@ How to use: `engine = VllmEngine(role); generation = await engine.generate(messa
 import dataclasses
 import gc
 import importlib.util
-import json
 import os
 import secrets
 import tempfile
@@ -21,6 +20,7 @@ from filelock import FileLock
 
 from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.chat import Chat
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Message
 from cgd_ray.engines.adapters import read_adapter
 from cgd_ray.engines.engine import Generation, OnDeath, OnLoad, encode_prompt, token_budget
@@ -200,7 +200,7 @@ def cpu_cache_bytes(role: RoleConfig) -> int:
     vLLM fills the cache with zeros at the start, which takes seconds for each GiB; engine.kv_cache_memory_bytes has the last word.
     """
     file = Path(role.model) / "config.json"
-    shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    shape = read_object(file) if file.is_file() else {}
     if not shape.keys() >= {"num_hidden_layers", "num_key_value_heads", "head_dim"}:
         return MAX_CPU_CACHE_BYTES
     num_bytes = 4 if role.engine.get("dtype") == "float32" else 2

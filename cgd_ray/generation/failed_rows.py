@@ -60,10 +60,10 @@ def give_another_try(run: RunDir, flow: Dataflow) -> None:
 
 def take_out(flow: Dataflow) -> None:
     """Take out what is written down, be it by a driver that was killed in the middle."""
-    flow.drop_uncommitted()
     file = flow.state / TAKEN_OUT
     if not file.exists():
         return
+    flow.drop_uncommitted()
     failed = pq.read_table(file)[ID_COLUMN]
     commits = committed(flow.checkpoint)
     for table in (*parts_of(commits, flow.output), *commits):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig, identity
+from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.records import Turn, short_hash
 from cgd_ray.data.template import CLOCK, PINNED_DAY
@@ -88,7 +89,7 @@ def _role_identity(role: RoleConfig) -> dict[str, Any]:
 def _saved_dtype(model: str) -> str:
     """The dtype that a local model's config names; empty where it names none."""
     file = Path(model) / "config.json"
-    shape = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    shape = read_object(file) if file.is_file() else {}
     return str(shape.get("dtype") or shape.get("torch_dtype") or "")
 
 

@@ -9,8 +9,9 @@ an `error`, and the others go on.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import pyarrow as pa
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, columns_of, short_hash, unusable
-from cgd_ray.engines.engine import EngineFactory, Generation, RequestError, RunEndedError
+from cgd_ray.engines.engine import Concluding, EngineFactory, Generation, RequestError, RunEndedError
 from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
 from cgd_ray.engines.thinking import answered
-from cgd_ray.generation.concluding import concluded
+from cgd_ray.generation.concluding import CHOICES, concluded
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.failures import Canary, Reasons
 from cgd_ray.generation.progress import COUNTS, Meter
@@ -178,11 +179,14 @@ class EngineStage(ABC):
         return await self._generate([Message(role="user", content=SIGN_OF_LIFE)], sampling, role.sampling.seed)
 
     async def _generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+        return await self._in_time(self.engine.generate(messages, sampling, seed))
+
+    async def _in_time(self, answer: Awaitable[Generation]) -> Generation:
         role = self._spec.role
         limit = None if role.api is not None else role.request_timeout_s  # an endpoint's client has limits of its own, and costs money
         try:
             async with asyncio.timeout(limit):
-                return await self.engine.generate(messages, sampling, seed)
+                return await answer
         except TimeoutError:
             raise RequestError(f"no answer within request_timeout_s {limit:g}; raise it, or lower sampling.max_tokens") from None
 
@@ -228,9 +232,15 @@ class CritiqueRefineStage(EngineStage):
         if turn == "critique":
             row = await super()._turn(row, turn)
             if self._spec.structured_verdict:
-                row = await concluded(self.engine, self._messages(row, turn), row)
+                row = await concluded(partial(self._choose, self._messages(row, turn)), row)
             return {**row, "verdict": parse_verdict(row["critique"])}
         return await self._refined(row)
+
+    async def _choose(self, messages: Sequence[Message], beginning: str) -> Generation:
+        assert isinstance(self.engine, Concluding), "the config refuses endpoints"
+        choice = await self._in_time(self.engine.conclude(messages, beginning, CHOICES))
+        self._meter.tokens(choice)
+        return choice
 
     async def _refined(self, row: Row) -> Row:
         """The row with the last of its refinements and the tokens of all; one that cannot be made leaves the one before it."""

@@ -28,7 +28,7 @@ from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.pipeline import STOP_FLAG, generate, records_fingerprint
 from cgd_ray.generation.progress import ProgressFn
 from cgd_ray.process.stopping import StoppedError
-from cgd_ray.selection.selection import Counts, Selector
+from cgd_ray.selection.selection import COUNTED, Counts, Selector
 from cgd_ray.training.background import BackgroundTraining, training_in_background
 from cgd_ray.training.driver import OnStep
 from cgd_ray.training.examples.choosing.choice import added_up
@@ -92,7 +92,8 @@ class Feeder:
 
     def _take(self, part: Path) -> None:
         """Count the selected records of a part and have their examples dealt out."""
-        selected, records = self._selected(part), pq.read_table(self._selected(part))
+        selected = self._selected(part)
+        records = pq.read_table(selected, columns=["record_id", *COUNTED])
         self._parts.append(selected)
         self._counts.add(records)
         report, is_dealt = read_json(self._report(part)), self._steps.is_dealt

@@ -36,6 +36,7 @@ ROWS_PER_GROUP = 64
 FEW_ROWS = 2000
 """Up to which they are selected in this process, which takes some 20 ms for a record; others begin to work after seconds."""
 COUNTED = ["error", "critique_finish_reason", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
+"""Columns of a selected record that Counts looks at."""
 
 
 def select_records(

@@ -61,8 +61,11 @@ class TrainJob:
         )
 
     def training_config(self) -> TrainingConfig:
-        """The settings, typed again."""
-        return TrainingConfig.model_validate(self.training)
+        """The settings, typed again. Raises ValueError where the precision is not settled yet."""
+        training = TrainingConfig.model_validate(self.training)
+        if training.precision == "auto":
+            raise ValueError("training.precision is auto, which a worker cannot decide for all others; set it to bf16 or fp32")
+        return training
 
     @property
     def measurements_file(self) -> Path:

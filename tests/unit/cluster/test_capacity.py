@@ -3,38 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from cgd_ray.cluster.capacity import check_cluster, check_cpus_here, check_memory
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config import Config
-from cgd_ray.data.prompts import Prompts
 from tests.builders import tiny_model
+from tests.unit.cluster.configs import make_config
 
-MODELS = Path("examples/tinymath/models").absolute()
-PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
 PLACEMENT = {"min_replicas": 2, "max_replicas": 8, "cpus_per_replica": 1.5, "gpus_per_replica": 2}
-PROMPTS, SHORTEST = Prompts(), "What is 1 + 1?"
-NEEDED = {
-    "student": PROMPTS.solve_messages(SHORTEST, None),
-    "teacher": PROMPTS.refine_messages(SHORTEST, "", ""),
-}
-
-
 PHASES = ("generate", "train", "evaluate")
 
 
 def fixed(present: dict[str, float]) -> Resources:
     return Resources(nodes=[Node(resources=present)])
-
-
-def make_config(student: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **changes: Any) -> Config:
-    roles = {
-        name: {"model": str(MODELS / name), "context_length": 1024, **(role or {})}
-        for name, role in (("student", student), ("teacher", teacher))
-    }
-    return Config.model_validate({"run_dir": "run", "problems": {"path": "problems.jsonl"}, **roles, **changes})
 
 
 @pytest.mark.parametrize(

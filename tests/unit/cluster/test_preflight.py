@@ -10,30 +10,18 @@ import pyarrow as pa
 import pytest
 
 from cgd_ray.cluster.preflight import OPTIONAL, check_libraries, check_models
-from cgd_ray.config import Config, TrainingConfig
+from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from tests.builders import tiny_adapter, tiny_model
+from tests.unit.cluster.configs import MODELS, make_config
 
-MODELS = Path("examples/tinymath/models").absolute()
 PROBLEMS = pa.table({"question": ["What is 1 + 1, if anything at all?", "What is 1 + 1?"]})
-PLACEMENT = {"min_replicas": 2, "max_replicas": 8, "cpus_per_replica": 1.5, "gpus_per_replica": 2}
 PROMPTS, SHORTEST = Prompts(), "What is 1 + 1?"
 NEEDED = {
     "student": PROMPTS.solve_messages(SHORTEST, None),
     "teacher": PROMPTS.refine_messages(SHORTEST, "", ""),
 }
-
-
-PHASES = ("generate", "train", "evaluate")
-
-
-def make_config(student: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **changes: Any) -> Config:
-    roles = {
-        name: {"model": str(MODELS / name), "context_length": 1024, **(role or {})}
-        for name, role in (("student", student), ("teacher", teacher))
-    }
-    return Config.model_validate({"run_dir": "run", "problems": {"path": "problems.jsonl"}, **roles, **changes})
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])

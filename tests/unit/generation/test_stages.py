@@ -67,12 +67,22 @@ def test_the_engine_gets_the_words_of_the_prompts_and_the_seed_of_the_turn() -> 
 
 @pytest.mark.parametrize("engines", [FakeEngines(), FakeEngines(undecided="Attempt")])
 def test_a_conclusion_that_is_chosen_takes_the_place_of_one_that_was_written_or_left_out(engines: FakeEngines) -> None:
-    spec = replace(make_spec(engines), structured_verdict=True)
+    told: Counter[str] = Counter()
+    spec = replace(make_spec(engines), structured_verdict=True, report=told.update)
     row = run(CritiqueRefineStage(spec), run(AttemptStage(make_spec()), make_work(1))).to_pylist()[0]
     assert row["verdict"] == "wrong"
     assert row["critique"].endswith("\n\nConclusion: wrong")
     assert row["critique"].count("Conclusion") == 1
     assert row["critique_tokens"] == 8 + 2, "those of the choice too"
+    assert told["tokens"] == 8 + 2 + 8
+
+
+def test_a_conclusion_that_is_not_chosen_in_time_fails_its_row() -> None:
+    waiting = make_spec(FakeEngines(sleepy="\n\nConclusion:"))
+    spec = replace(waiting, role=waiting.role.model_copy(update={"request_timeout_s": 0.2}), structured_verdict=True)
+    row = run(CritiqueRefineStage(spec), run(AttemptStage(make_spec()), make_work(1))).to_pylist()[0]
+    assert row["error"] == "critique: no answer within request_timeout_s 0.2; raise it, or lower sampling.max_tokens"
+    assert row["critique"] is None
 
 
 def test_an_over_long_row_fails_alone_and_keeps_what_it_has() -> None:

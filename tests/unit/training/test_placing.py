@@ -46,7 +46,7 @@ def test_an_export_asks_for_the_model_and_a_file_of_it_in_its_precision_and_for_
 
 
 def test_collectives_have_the_timeout_of_the_settings(tmp_path: Path) -> None:
-    training = TrainingConfig(collective_timeout_s=60, cpus_per_worker=3.0, num_workers=(2, 5))
+    training = TrainingConfig(precision="fp32", collective_timeout_s=60, cpus_per_worker=3.0, num_workers=(2, 5))
     job = TrainJob(
         training=training.model_dump(mode="json"), model="", packed="", checkpoints=str(tmp_path / "checkpoints"), metrics="", export_to=""
     )
