@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -64,5 +65,6 @@ class _LeavesAtOnce:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A plugin of the whole run, since its end is what it is about."""
+    """What holds for the whole run: its end, and that Ctrl-C arrives at what it starts, which in a shell's background job it does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(_LeavesAtOnce(), "leaves-at-once")

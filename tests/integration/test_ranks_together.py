@@ -1,5 +1,6 @@
 """Around the training the ranks wait for one that works alone, share the reading of a checkpoint, and place what they hold."""
 
+import importlib.util
 import json
 import sys
 import time
@@ -54,6 +55,7 @@ def observe(root: Path, model: str) -> None:
     except ValueError as error:
         seen["refusal"] = str(error)
     seen |= _placed(model, meeting)
+    seen["loaded_for_nothing"] = [module for module in ("mlflow", "torch._inductor.compile_fx") if module in sys.modules]
     seen["is_alone_refused"] = _waits(meeting)
     (root / f"seen-{meeting.rank}.json").write_text(json.dumps(seen))
 
@@ -131,6 +133,11 @@ def test_each_rank_reads_its_share_of_a_checkpoint_and_all_fall_back_from_a_dama
 
 def test_what_is_refused_is_refused_on_all_ranks_before_any_file_is_read(seen: list[dict[str, Any]]) -> None:
     assert all("was made from other data, model or settings" in of_rank["refusal"] for of_rank in seen)
+
+
+def test_deepspeed_loads_nothing_heavy_that_a_training_on_cpus_does_not_use(seen: list[dict[str, Any]]) -> None:
+    assert importlib.util.find_spec("mlflow") is not None
+    assert [of_rank["loaded_for_nothing"] for of_rank in seen] == [[], []]
 
 
 def test_parameters_that_are_offloaded_are_put_into_host_memory_from_the_start(seen: list[dict[str, Any]]) -> None:

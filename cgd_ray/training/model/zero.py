@@ -5,8 +5,10 @@ How to use: `engine = ZeroEngine(training, model_path, Meeting())`; for each mic
 and `engine.end_micro_batch(learning_rate)`.
 """
 
+import gc
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +38,11 @@ ANY_SIZE = ModelSize(num_parameters=1, hidden_size=1, flops_per_token=6.0, flops
 def use_accelerator(use_gpu: bool) -> None:
     """Choose DeepSpeed's accelerator; to be called before anything else here, since importing deepspeed fixes it."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if use_gpu else "cpu")
-    import deepspeed
+    if not use_gpu:
+        # nothing is compiled on CPUs; DeepSpeed's Muon, which is not used, would load torch's compiler for four seconds of each rank
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    with _without_module("mlflow"):  # where it is installed DeepSpeed's autotuner, which is not used, loads it for two seconds of each rank
+        import deepspeed
 
     # DeepSpeed's calls of torch.distributed are deprecated ones, which would be said on every call.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
@@ -44,9 +50,33 @@ def use_accelerator(use_gpu: bool) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
+@contextmanager
+def _without_module(name: str) -> Iterator[None]:
+    """Have an import of it fail as where it is not installed, unless it is loaded already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep what exists out of the garbage collector's sight: DeepSpeed calls it again and again, for half a second each time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def check_settings(training: TrainingConfig) -> None:
     """Have DeepSpeed read the settings. Raises ValueError for what it refuses of training.deepspeed; unknown names it may ignore."""
-    from deepspeed.runtime.config import DeepSpeedConfig
+    with _without_module("mlflow"):
+        from deepspeed.runtime.config import DeepSpeedConfig
 
     try:
         DeepSpeedConfig(settings(training, 1, ANY_SIZE))
@@ -78,12 +108,13 @@ class ZeroEngine:
         self._optimizer = _adamw(training, causal_lm)
         self.model_size = model_size(causal_lm)
         meeting.wait()  # one node may have read or downloaded the model much faster than another
-        self._engine, *_ = deepspeed.initialize(
-            model=TargetLoss(causal_lm, chunk_tokens=training.logits_chunk_tokens, router_aux_loss=training.router_aux_loss),
-            optimizer=self._optimizer,
-            config=settings(training, meeting.world_size, self.model_size),
-            dist_init_required=False,
-        )
+        with _nothing_collected():
+            self._engine, *_ = deepspeed.initialize(
+                model=TargetLoss(causal_lm, chunk_tokens=training.logits_chunk_tokens, router_aux_loss=training.router_aux_loss),
+                optimizer=self._optimizer,
+                config=settings(training, meeting.world_size, self.model_size),
+                dist_init_required=False,
+            )
         _wait_for_collectives(self._engine, timedelta(seconds=training.collective_timeout_s))
         # DeepSpeed's wrapper for bf16 without ZeRO has taken a step on zero gradients, which would put AdamW's bias correction off by one.
         self._optimizer.state.clear()
