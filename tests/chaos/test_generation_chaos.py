@@ -123,7 +123,11 @@ def rows_held_by_an_actor() -> int:
 
 @pytest.mark.parametrize("seed", MOMENTS)
 @pytest.mark.parametrize(
-    ("kill", "actors_hit"), [(kill_an_actor, ["teacher"]), (kill_a_node, ["student", "student", "teacher", "teacher"])]
+    ("kill", "actors_hit"),
+    [
+        pytest.param(kill_an_actor, ["teacher"], marks=pytest.mark.slow),  # tests/integration/test_generation.py has one by default
+        (kill_a_node, ["student", "student", "teacher", "teacher"]),
+    ],
 )
 def test_a_killed_actor_or_node_costs_no_record(
     cluster: Any, kill: Callable[[Any, random.Random], None], actors_hit: list[str], seed: int, tmp_path: Path
@@ -173,7 +177,6 @@ def most_answers_in_flight() -> int:
 FEW = ("--rows", "48")
 """Rows of a run whose every durable step is a test."""
 STEPS = range(1, 61)
-SEEDED_STEP = 44
 CALLS_OF_WORKERS = [
     (call, step, moment) for call in ("ids", "part", "commit", "write") for step in (1, 2) for moment in ("before", "after")
 ]
@@ -190,7 +193,8 @@ def assert_little_is_left_over(run: RunDir) -> None:
     assert len([path for path in run.root.rglob("*.tmp") if path.is_file()]) <= 1
 
 
-@pytest.mark.parametrize("step", [pytest.param(step, marks=[] if step == SEEDED_STEP else pytest.mark.slow) for step in STEPS])
+@pytest.mark.slow  # a driver is killed by default above
+@pytest.mark.parametrize("step", STEPS)
 def test_a_driver_that_ends_before_a_durable_step_leaves_a_run_that_goes_on(cluster: Any, step: int, tmp_path: Path) -> None:
     """Which is what ending after the step before it leaves: the driver takes one after the other."""
     run = RunDir(tmp_path)

@@ -149,6 +149,7 @@ def saved_steps(job: TrainJob) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in Path(job.checkpoints).glob("step-*"))
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_line_with_its_reason_and_an_interruption_leaves_the_rest_to_the_next_start(
     real: tuple[TrainJob, dict[str, Any]], tmp_path: Path
 ) -> None:

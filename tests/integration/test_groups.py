@@ -137,7 +137,7 @@ def test_both_roles_fit_on_one_gpu_by_shares(cluster: None, tmp_path: Path) -> N
     wait_for_free_gpus()
 
 
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("broken", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_engine_on_two_nodes_has_a_group_that_is_gone_after_the_run(broken: bool, cluster: None, tmp_path: Path) -> None:
     from ray.util import placement_group_table
 

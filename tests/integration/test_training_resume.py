@@ -1,6 +1,7 @@
 """A training goes on from its newest checkpoint, exactly, with any number of workers and any ZeRO stage."""
 
 import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cgd_ray.data.rundir import read_manifest
+from cgd_ray.training.job import TrainJob
 from tests.distributed import run_ranks
 from tests.trainings import NUM_STEPS, Trainings, train_all, train_interrupted
 
@@ -15,7 +17,7 @@ RESUMED_AFTER = 2  # of 6 steps
 ROUNDING = {"fp32": 1e-5, "bf16": 1e-3}  # what another order of floating-point sums may change, relative; the promise is 1e-3
 SAVING = {"checkpoint_every_steps": RESUMED_AFTER, "keep_checkpoints": 9}
 
-# One for each way in which DeepSpeed keeps the training state.
+# One for each way in which DeepSpeed keeps the training state; those whose names are in NOW run by default.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "fp32-zero0": {"zero_stage": 0},
     "fp32-zero2": {"zero_stage": 2},
@@ -24,35 +26,49 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "bf16-zero1": {"zero_stage": 1, "precision": "bf16"},
     "bf16-zero3": {"zero_stage": 3, "precision": "bf16"},
 }
+NOW = ("fp32-zero2", "fp32-zero3", "bf16-zero1")
 GROWN = {"one-to-two": 2, "one-to-two-and-zero3": 3}  # begun by one worker with ZeRO 2, ended by two with this stage
 UNEVEN = ["fp32-zero2", "fp32-zero3", "bf16-zero1"]  # ended by three workers, whose number does not divide the batch of eight rows
 
 
+def slow_but(chosen: Collection[str], names: Iterable[str]) -> list[Any]:
+    """The names as parameters, of which the chosen ones run by default."""
+    return [pytest.param(name, marks=[] if name in chosen else pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
-    """Every layout uninterrupted, resumed by two workers, and resumed by one; and some that one worker began."""
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    """The layouts that the chosen tests ask for: uninterrupted, resumed by two workers, and resumed by one; and some that one began."""
     trainings = Trainings.make(tmp_path_factory.mktemp("resume"))
     root = trainings.root
-    begun = [trainings.job(f"{name}-same", **settings, **SAVING) for name, settings in LAYOUTS.items()]
+    chosen = {item.callspec.params["name"] for item in request.session.items if item.path == request.path and hasattr(item, "callspec")}
+    layouts = {name: settings for name, settings in LAYOUTS.items() if name in chosen or name == "fp32-zero2"}
+    uneven_ones = [name for name in UNEVEN if name in layouts]
+    begun = [trainings.job(f"{name}-same", **settings, **SAVING) for name, settings in layouts.items()]
     run_ranks(2, root / "begin-two", train_interrupted, begun, RESUMED_AFTER)
-    run_ranks(1, root / "begin-one", train_interrupted, [trainings.job("one-to-two", num_workers=1, **SAVING)], RESUMED_AFTER)
-    for name in LAYOUTS:
+    for name in layouts:
         shutil.copytree(root / f"{name}-same", root / f"{name}-fewer")
-    for name in UNEVEN:
+    for name in uneven_ones:
         shutil.copytree(root / f"{name}-same", root / f"{name}-uneven")
+    fewer = [trainings.job(f"{name}-fewer", **settings, **SAVING, num_workers=1) for name, settings in layouts.items()]
+    run_ranks(1, root / "one", end_and_begin, fewer, trainings.job("one-to-two", num_workers=1, **SAVING))
     shutil.copytree(root / "one-to-two", root / "one-to-two-and-zero3")
 
-    whole = [trainings.job(f"{name}-whole", **settings) for name, settings in LAYOUTS.items()]
+    whole = [trainings.job(f"{name}-whole", **settings) for name, settings in layouts.items()]
     grown = [trainings.job(name, zero_stage=stage, **SAVING) for name, stage in GROWN.items()]
-    fewer = [trainings.job(f"{name}-fewer", **settings, **SAVING, num_workers=1) for name, settings in LAYOUTS.items()]
     run_ranks(2, root / "end-two", train_all, [*whole, *begun, *grown])
-    run_ranks(1, root / "end-one", train_all, fewer)
-    uneven = [trainings.job(f"{name}-uneven", **LAYOUTS[name], **SAVING, num_workers=3) for name in UNEVEN]
+    uneven = [trainings.job(f"{name}-uneven", **LAYOUTS[name], **SAVING, num_workers=3) for name in uneven_ones]
     run_ranks(3, root / "end-three", train_all, uneven)
     return trainings
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+def end_and_begin(begun: list[TrainJob], anew: TrainJob) -> None:
+    """Run on each rank."""
+    train_all(begun)
+    train_interrupted([anew], RESUMED_AFTER)
+
+
+@pytest.mark.parametrize("name", slow_but(NOW, LAYOUTS))
 def test_the_same_number_of_workers_repeats_every_bit(trained: Trainings, name: str) -> None:
     assert len(trained.losses(f"{name}-whole")) == NUM_STEPS
     assert trained.losses(f"{name}-same") == trained.losses(f"{name}-whole")
@@ -60,7 +76,7 @@ def test_the_same_number_of_workers_repeats_every_bit(trained: Trainings, name: 
     assert all(torch.equal(resumed[weight], whole[weight]) for weight in whole)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", slow_but(NOW, LAYOUTS))
 def test_one_worker_goes_on_with_what_two_have_saved(trained: Trainings, name: str) -> None:
     workers = [line["train/world_size"] for line in trained.metrics(f"{name}-fewer")]
     assert workers == [2] * RESUMED_AFTER + [1] * (NUM_STEPS - RESUMED_AFTER)
@@ -84,7 +100,7 @@ def test_two_workers_go_on_with_what_one_has_saved_in_another_stage_too(trained:
     assert trained.losses(name) == pytest.approx(trained.losses("fp32-zero2-whole"), rel=ROUNDING["fp32"])
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", slow_but(NOW, LAYOUTS))
 def test_the_ranks_write_the_whole_state_once(trained: Trainings, name: str) -> None:
     manifest = read_manifest(trained.root / f"{name}-same" / "checkpoints" / "step-00000002")
     assert manifest is not None
@@ -94,7 +110,7 @@ def test_the_ranks_write_the_whole_state_once(trained: Trainings, name: str) -> 
     assert 0 < sum(part["bytes"] for part in manifest["parts"]) - num_parameters * 3 * 4 <= headers
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", slow_but(NOW, LAYOUTS))
 def test_a_checkpoints_files_alone_hold_the_very_student_that_the_ranks_export(trained: Trainings, name: str) -> None:
     exported = trained.weights(f"{name}-same")
     from_files = trained.from_files(f"{name}-same", NUM_STEPS, **LAYOUTS[name])
