@@ -1,9 +1,9 @@
-# make demo | make test | make lint: each makes .venv when it is missing or older than what it is made from, and nothing otherwise.
+# make demo | make test | make test-slow | make lint: each makes .venv when it is missing or older than what it is made from, and nothing otherwise.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint install
+.PHONY: demo test test-slow lint install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -16,6 +16,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PYTHON) -m pytest
+
+test-slow: $(INSTALLED)
+	$(PYTHON) -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/shellcheck .ci/*

@@ -1,6 +1,6 @@
 """Whatever is killed, and whenever: the same command makes every record exactly once, little is made twice, and nothing stays behind.
 
-Nodes are real raylets on this machine, kills are SIGKILL or a process that ends itself between two durable steps. One moment of each kind
+Nodes are real raylets on this machine, kills are SIGKILL or a process that ends itself between two durable steps. One moment of most kinds
 runs by default; `pytest tests/chaos -m "slow or not slow"` runs all.
 """
 
