@@ -127,44 +127,57 @@ class Waves:
         return wanted if training.max_target_tokens is None else min(wanted, FIRST_WAVE)
 
     def _wave(self, indices: np.ndarray) -> Iterator[Tokenised | str]:
-        rising = indices if (np.diff(indices) > 0).all() else np.sort(indices)
-        outcomes, reasons = self._outcomes(rising)
+        if (np.diff(indices) > 0).all():  # as when all are wanted: no more than a piece is held
+            start = 0
+            for outcomes, reasons in self._pieces(indices):
+                yield from self._found(indices[start : start + len(outcomes)], outcomes, reasons)
+                start += len(outcomes)
+            return
+        rising = np.sort(indices)
+        all_outcomes, reasons = self._together(rising)
         for start in range(0, len(indices), ROWS_PER_PIECE):  # some at a time become Python objects
             here = indices[start : start + ROWS_PER_PIECE]
-            verdicts = self._catalogue.verdict_R[here].tolist()
-            found = outcomes[np.searchsorted(rising, here)].tolist()
-            for index, verdict, (file, row, tokens, targets, cut, arm, reason) in zip(here.tolist(), verdicts, found, strict=True):
-                if reason:
-                    yield reasons[reason - 1]
-                    continue
-                yield Tokenised(
-                    index=index,
-                    file=file,
-                    row=row,
-                    num_tokens=tokens,
-                    num_targets=targets,
-                    attempt_tokens_cut=cut,
-                    arm=self._arms[arm],
-                    verdict=VERDICTS[verdict],
-                )
+            yield from self._found(here, all_outcomes[np.searchsorted(rising, here)], reasons)
 
-    def _outcomes(self, rising: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def _found(self, indices: np.ndarray, outcomes: np.ndarray, reasons: Sequence[str]) -> Iterator[Tokenised | str]:
+        rows = zip(indices.tolist(), self._catalogue.verdict_R[indices].tolist(), outcomes.tolist(), strict=True)
+        for index, verdict, (file, row, tokens, targets, cut, arm, reason) in rows:
+            if reason:
+                yield reasons[reason - 1]
+                continue
+            yield Tokenised(
+                index=index,
+                file=file,
+                row=row,
+                num_tokens=tokens,
+                num_targets=targets,
+                attempt_tokens_cut=cut,
+                arm=self._arms[arm],
+                verdict=VERDICTS[verdict],
+            )
+
+    def _together(self, rising: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """OUTCOME_TYPE of these records, and what its reasons mean."""
         outcomes, reasons, start = np.empty(len(rising), OUTCOME_TYPE), dict[str, int](), 0
-        num_pieces = -(-len(rising) // ROWS_PER_PIECE)
+        for found, their_reasons in self._pieces(rising):
+            numbers = np.array([0, *(1 + reasons.setdefault(name, len(reasons)) for name in their_reasons)], np.int8)
+            found["reason"] = numbers[found["reason"]]
+            outcomes[start : start + len(found)] = found
+            start += len(found)
+        return outcomes, list(reasons)
+
+    def _pieces(self, rising: np.ndarray) -> Iterator[tuple[np.ndarray, list[str]]]:
+        """What Tokenising returns for these records, piece by piece."""
+        num_pieces, first_file = -(-len(rising) // ROWS_PER_PIECE), self.num_files
+        self.num_files, self.num_records = self.num_files + num_pieces, self.num_records + len(rising)
         run = spread if is_worth_spreading(len(rising), FEW_ROWS) else in_turn
         with tempfile.TemporaryDirectory(prefix=".wave-", dir=self._directory) as wave:
             places = Path(wave) / "places.npy"
             self._write_places(rising, places)
-            arguments = (self._training, self._prompts, self._chat, self._catalogue.parts, places, self._directory, self.num_files)
-            for found, their_reasons in run(Tokenising, arguments, num_pieces):
-                numbers = np.array([0, *(1 + reasons.setdefault(name, len(reasons)) for name in their_reasons)], np.int8)
-                found["reason"] = numbers[found["reason"]]
-                outcomes[start : start + len(found)] = found
-                start += len(found)
-                self._on_progress(len(found))
-        self.num_files, self.num_records = self.num_files + num_pieces, self.num_records + len(rising)
-        return outcomes, list(reasons)
+            arguments = (self._training, self._prompts, self._chat, self._catalogue.parts, places, self._directory, first_file)
+            for outcomes, reasons in run(Tokenising, arguments, num_pieces):
+                self._on_progress(len(outcomes))
+                yield outcomes, reasons
 
     def _write_places(self, rising: np.ndarray, path: Path) -> None:
         """Write PLACE_TYPE of these records, which the processes map into their memory."""

@@ -58,7 +58,7 @@ class Catalogue:
         kept = pa.concat_tables(_kept(part, number, columns, is_shuffled) for number, part in enumerate(parts))
         records = kept.filter(_is_on_side(kept["problem_id"], fraction, side)) if fraction else kept
         donor_R = _donors(records, training.seed, side) if is_shuffled else None
-        return cls(
+        catalogue = cls(
             parts=parts,
             num_kept=kept.num_rows,
             record_ids=records["record_id"].combine_chunks(),
@@ -67,6 +67,9 @@ class Catalogue:
             row_R=records["row"].to_numpy(),
             donor_R=donor_R,
         )
+        del kept, records
+        pa.default_memory_pool().release_unused()  # Arrow keeps the pieces' memory otherwise, as much again as the whole
+        return catalogue
 
     def __len__(self) -> int:
         return len(self.row_R)
