@@ -6,6 +6,7 @@ know no waits and no difference.
 How to use, in the process that uses the engine: `engine = started(factory, role, pause=time.sleep)`.
 """
 
+import errno
 import gc
 import logging
 import random
@@ -29,7 +30,8 @@ PASSING_WORDS = (
     "initialization failed",  # vLLM's, of an engine core or a worker in another process; the cause is in that one's log only
 )
 """In the words of what passes, whatever its class."""
-FINAL_OF_FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+PASSING_ERRNOS = (errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOMEM, errno.ESTALE, errno.EADDRINUSE, errno.ENETUNREACH, errno.EHOSTUNREACH)
+"""Of the system: storage or a network that is away for a while, memory that is taken; a full disk is nobody's to wait for."""
 CONNECTION_FAULTS = ("Connect", "Timeout", "RemoteProtocol", "ReadError")
 """In the names of what HTTP libraries raise where there was no answer; which library a hub's client uses changes."""
 
@@ -76,8 +78,8 @@ def _http_status(error: BaseException) -> int | None:
 def _is_known_to_pass(error: BaseException) -> bool:
     if any(words in str(error) for words in PASSING_WORDS):
         return True
-    if isinstance(error, OSError) and error.errno is not None:  # the system's own, such as a disk that is away; libraries set no number
-        return not isinstance(error, FINAL_OF_FILES)
+    if isinstance(error, OSError) and error.errno in PASSING_ERRNOS:
+        return True
     names = (kind.__name__ for kind in type(error).__mro__)
     return isinstance(error, ConnectionError | TimeoutError) or any(fault in name for name in names for fault in CONNECTION_FAULTS)
 

@@ -52,6 +52,7 @@ def wrapped(cause: Exception) -> ValueError:
         (RuntimeError("quantization gguf is not known for this model"), False),
         (OSError(errno.ESTALE, "Stale file handle"), True),
         (PermissionError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
         (OSError("m does not appear to have a file named config.json"), False),
         (ImportError("no module"), False),
     ],
