@@ -53,7 +53,14 @@ class Setting:
         student, teacher = (
             {"model": str(STUDENT), "sampling": {"max_tokens": 64, "seed": seed}, "placement": placement} for seed in (0, 1)
         )
-        training = {"streaming": streaming, "context_length": 1024, "global_batch_size": 4, "micro_batch_size": 4, "learning_rate": 1e-4}
+        training = {
+            "streaming": streaming,
+            "precision": "bf16",
+            "context_length": 1024,
+            "global_batch_size": 4,
+            "micro_batch_size": 4,
+            "learning_rate": 1e-4,
+        }
         tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": student, "teacher": teacher, "training": training}
         return Config.model_validate({**tree, "generation": {"batch_size": 8, "rows_per_block": 8}})
 

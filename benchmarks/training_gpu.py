@@ -39,6 +39,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def measure(root: Path, shape: str, context_length: int, num_steps: int, activation_checkpointing: bool) -> dict[str, Any]:
     """The median step's figures."""
     training = TrainingConfig(
+        precision="bf16",
         context_length=context_length,
         global_batch_size=8,
         micro_batch_size=1,
