@@ -1,10 +1,11 @@
 """Selection, tokenising and packing at size: records/s with one CPU and with two, and what the driver's memory does as the data grow.
 
-`python -m benchmarks.preparation [--json PATH]`; sizes are arguments. Each measurement is a process with a Ray of its own. *Speed*
-is counted from the first report of progress to the last, without the seconds in which Ray starts, and beside it, for machines that
-others use too, per CPU second of all its processes (cpu_watch.py). *Driver memory* is the
-most that the process had resident, in all and above what it had with everything imported, before it looked at any data. The records of the
-selection have 30 KB: attempt, critique and refinement of 10 KB each, with an answer that has to be graded.
+`python -m benchmarks.preparation [--json PATH]`; sizes are arguments. Each measurement is a process with a Ray of its own, all of whose
+processes are bound to as many cores as are measured: a grader beside its task would otherwise use a second one. *Speed* is counted from
+the first report of progress to the last, without the seconds in which Ray starts, and beside it, for machines that others use too, per CPU
+second of all its processes (cpu_watch.py). *Driver memory* is the most that the process had resident, in all and above what it had with
+everything imported, before it looked at any data. The records of the selection have 30 KB: attempt, critique and refinement of 10 KB each,
+with an answer that has to be graded.
 """
 
 import argparse
@@ -82,6 +83,7 @@ def measure(task: str, data: Path, num_cpus: int) -> dict[str, float]:
     def on_progress(rows: int) -> None:
         reports.append((time.time(), rows))
 
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_cpus])
     with connected(ClusterConfig(num_cpus=num_cpus)), tempfile.TemporaryDirectory(dir=data.parent) as directory:
         work = (_preparing if task == "prepare" else _selecting)(data, Path(directory))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -141,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--records", type=int, default=40_960, help="for the speed of tokenising and packing")
-    parser.add_argument("--long-records", type=int, default=2_560, help="for the speed of the selection")
+    parser.add_argument("--long-records", type=int, default=10_240, help="for the speed of the selection")
     parser.add_argument("--grow-to", type=int, default=1_000_000, help="examples, from a tenth of them, for the driver's memory")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

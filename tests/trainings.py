@@ -107,4 +107,4 @@ def train_all(jobs: Sequence[TrainJob]) -> None:
     from cgd_ray.training.loop import run_training
 
     for job in jobs:
-        run_training(job, lambda metrics, checkpoint: None)
+        run_training(job)

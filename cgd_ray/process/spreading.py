@@ -1,8 +1,11 @@
-"""Numbered pieces of work, done by Ray Data on all CPUs of the cluster, or in this process where there are few: one function, two places.
+"""Numbered pieces of work, done by Ray actors on all CPUs of the cluster, or in this process where there are few: one function, two places.
 
 The function is made once in each process, from arguments that cross processes. What a piece consists of it finds by the piece's number,
 mostly in files, and what it makes goes into files too, so the driver sees numbers and small results only. Results come in the order of the
 pieces, whoever was first, so that nothing depends on how many CPUs there are.
+
+Why not Ray Data: a piece would be a block, and the driver keeps 60 KB for each block, which for a million records is as much as all that it
+has to know of them.
 How to use, with Ray initialised: `for result in spread(Tokenising, (paths, chat), num_pieces): ...`; `in_turn(...)` does them here.
 """
 
@@ -10,8 +13,6 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
-
-import pyarrow as pa
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)
@@ -31,6 +32,11 @@ class Work(Protocol[Made]):
 
 Make = Callable[..., Work[Result]]
 
+PIECES_AHEAD = 2
+"""That a process has been given and has not answered, so that it works on while its results are looked at."""
+MOST_RETRIES = 5
+"""Of a piece that is lost with its process, as when that is killed for its memory."""
+
 
 def is_worth_spreading(num_rows: int, few: int) -> bool:
     """Whether rows are so many that the seconds which other processes take to begin are well spent, and Ray is there to begin them."""
@@ -46,35 +52,46 @@ def in_turn(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> 
 
 
 def spread(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> Iterator[Result]:
-    """The results of all pieces, made by one process per CPU of the cluster; one that is lost is replaced and its piece done again."""
+    """The results of all pieces, made by one process per CPU of the cluster; one that is lost is replaced and its pieces done again.
+
+    Raises RayError when a piece fails, or has been lost with its process again and again.
+    """
     import ray
-    from ray.data import ActorPoolStrategy
 
-    from cgd_ray.process.data_context import quiet_data_context
-
+    start = ray.remote(_Process).options(num_cpus=1, max_restarts=-1, max_task_retries=MOST_RETRIES)
     num_processes = max(1, min(int(ray.cluster_resources().get("CPU", 1)), num_pieces))
-    with quiet_data_context() as context:
-        context.execution_options.preserve_order = True
-        numbers = ray.data.from_arrow([pa.table({"number": [number]}) for number in range(num_pieces)])
-        results = numbers.map_batches(
-            _Process,
-            fn_constructor_args=(make, arguments),
-            batch_size=None,  # a block, which is a piece
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, initial_size=num_processes, max_size=num_processes),
-            num_cpus=1,
-        )
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for result in batch["result"]:
-                yield pickle.loads(result.as_py())  # noqa: S301 (from our own processes)
+    processes = [start.remote(make, arguments) for _ in range(num_processes)]
+    # who answers this has begun; where other jobs hold CPUs some may never do so, and get no piece
+    pending = {process.begun.remote(): process for process in processes for _ in range(PIECES_AHEAD)}
+    numbers, number_of, finished, next_number = iter(range(num_pieces)), dict[Any, int](), dict[int, bytes](), 0
+    try:
+        while next_number < num_pieces:
+            (answer,), _ = ray.wait(list(pending))
+            process, result = pending.pop(answer), ray.get(answer)
+            if answer in number_of:
+                finished[number_of.pop(answer)] = result
+            if (number := next(numbers, None)) is not None:
+                asked = process.done.remote(number)
+                pending[asked], number_of[asked] = process, number
+            while next_number in finished:
+                yield pickle.loads(finished.pop(next_number))  # noqa: S301 (from our own processes)
+                next_number += 1
+    finally:
+        for process in processes:
+            process.close.remote()  # after what it is doing; it ends when nobody holds it any more
 
 
 class _Process:
-    """What an actor of the pool does."""
+    """An actor that does one piece after the other."""
 
     def __init__(self, make: Make[Any], arguments: tuple[Any, ...]) -> None:
         self._work = make(*arguments)
 
-    def __call__(self, pieces: pa.Table) -> pa.Table:
-        results = [pickle.dumps(self._work(number)) for number in pieces["number"].to_pylist()]
-        return pa.table({"result": pa.array(results, pa.large_binary())})
+    def begun(self) -> None:
+        """Answers once it is there."""
+
+    def done(self, number: int) -> bytes:
+        return pickle.dumps(self._work(number))  # as Ray passes arrays on they could not be written to
+
+    def close(self) -> None:
+        self._work.close()

@@ -78,7 +78,7 @@ def run_trainer(job: TrainJob) -> float:
     settled = replace(job, training={**job.training, "cpus_per_worker": cpus})
     _wait_for(make_trainer(settled, settled.training_config()).fit)
     if job.stopped_file.exists():
-        raise TrainingStoppedError(_explain(job))
+        raise TrainingStoppedError(explain(job))
     return cpus
 
 
@@ -164,7 +164,8 @@ def tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
             on_step(step)
 
 
-def _explain(job: TrainJob) -> str:
+def explain(job: TrainJob) -> str:
+    """Why the training has stopped itself, and what it leaves."""
     problem = json.loads(job.stopped_file.read_text(encoding="utf-8"))["problem"]
     saved = sorted(path.parent.name for path in Path(job.checkpoints).glob("step-*/manifest.json"))
     kept = f"the last good checkpoint is {Path(job.checkpoints) / saved[-1]}" if saved else "no checkpoint had been saved"

@@ -1,7 +1,7 @@
 """The training of one rank: plan, engine, steps, metrics, checkpoints, export. Knows torch.distributed, not Ray.
 
 Every decision follows from the plan and the settings, which all ranks share; what is communicated is gradients, and the losses of each
-step for the log. How to use: `run_training(job, on_saved)` in every process of an initialised process group (worker.py does so).
+step for the log. How to use: `run_training(job)` in every process of an initialised process group (worker.py does so).
 """
 
 import logging
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import write_json
+from cgd_ray.process.host_memory import let_go_of_used_memory
 from cgd_ray.training.checkpoints import store as checkpoints
 from cgd_ray.training.checkpoints.export import export, export_checkpoint
 from cgd_ray.training.checkpoints.model_card import model_card
@@ -31,7 +32,6 @@ from cgd_ray.training.held_out_loss import HeldOutLoss
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.meeting import Meeting
 from cgd_ray.training.model.determinism import repeat_every_bit
-from cgd_ray.training.model.host_memory import let_go_of_used_memory
 from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
 from cgd_ray.training.notices import Notice, Notices
 from cgd_ray.training.observe.metrics import MetricsLog, read_metrics
@@ -64,7 +64,9 @@ class Rank:
     held_out: HeldOutLoss | None
 
 
-def run_training(job: TrainJob, on_saved: OnSaved, is_preempted: Callable[[], bool] = lambda: False) -> None:
+def run_training(
+    job: TrainJob, on_saved: OnSaved = lambda metrics, checkpoint: None, is_preempted: Callable[[], bool] = lambda: False
+) -> None:
     """Train from the newest checkpoint, or from the start, to the end; then export. All ranks call this.
 
     Asked to stop (notices.py), it saves and returns. `is_preempted` tells whether a node of the ranks is about to be taken away; a

@@ -121,6 +121,7 @@ def test_a_generation_that_fills_the_disk_goes_on_when_there_is_room(free_kib: i
     assert (manifest["resumed"] > 0) == (free_kib > 0)  # what was finished before is kept
 
 
+@pytest.mark.slow  # a full disk is met by the same line of the code
 def test_a_generation_on_a_read_only_disk_goes_on_when_it_is_writable(disk: Disk, ray_local: None) -> None:
     run = prepared(disk.root / "run")
     config, engines = make_config(run.root), FakeEngines()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.processes import begun
 MANY = ("--rows", "400")
 """Rows of a run that is killed: several times what is in flight at once."""
 NUM_NODES = 2
-MOMENTS = [pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow) for seed in range(10)]
+MOMENTS = range(10)
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +121,32 @@ def rows_held_by_an_actor() -> int:
     return batch * (CALLS_PER_PLACE * places // batch + 1)
 
 
+def most_answers_lost_with(actors: Sequence[str]) -> int:
+    """A teacher has given a row two answers at most, a student one."""
+    return sum({"student": 1, "teacher": 2}[role] * rows_held_by_an_actor() for role in actors)
+
+
+OF_A_NODE = ("student", "student", "teacher", "teacher")
+"""Actors that may have been on it."""
+
+
+def test_a_killed_node_and_then_a_killed_driver_lose_only_what_was_in_flight(cluster: Any, tmp_path: Path) -> None:
+    rng, run = random.Random(0), RunDir(tmp_path)
+    driver = start(run, cluster, *MANY)
+    wait_for_parts(run, rng.randrange(1, 10), driver)
+    kill_a_node(cluster, rng)
+    cluster.add_node(num_cpus=2)
+    wait_for_parts(run, len(committed(run)) + rng.randrange(5, 15), driver)
+    kill_the_driver_and_start_again(run, cluster, driver)
+    assert num_answers_made_again(run) <= most_answers_lost_with(OF_A_NODE) + most_answers_in_flight()
+    assert_all_cpus_come_free(cluster)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", MOMENTS)
-@pytest.mark.parametrize(
-    ("kill", "actors_hit"),
-    [
-        pytest.param(kill_an_actor, ["teacher"], marks=pytest.mark.slow),  # tests/integration/test_generation.py has one by default
-        (kill_a_node, ["student", "student", "teacher", "teacher"]),
-    ],
-)
+@pytest.mark.parametrize(("kill", "actors_hit"), [(kill_an_actor, ("teacher",)), (kill_a_node, OF_A_NODE)])
 def test_a_killed_actor_or_node_costs_no_record(
-    cluster: Any, kill: Callable[[Any, random.Random], None], actors_hit: list[str], seed: int, tmp_path: Path
+    cluster: Any, kill: Callable[[Any, random.Random], None], actors_hit: Sequence[str], seed: int, tmp_path: Path
 ) -> None:
     rng, run = random.Random(seed), RunDir(tmp_path)
     driver = start(run, cluster, *MANY)
@@ -141,16 +157,23 @@ def test_a_killed_actor_or_node_costs_no_record(
         cluster.add_node(num_cpus=2)
     assert driver.wait(timeout=180) == 0
     assert_exactly_once(run)
-    # a teacher has given a row two answers at most, a student one
-    assert num_answers_made_again(run) <= sum({"student": 1, "teacher": 2}[role] * rows_held_by_an_actor() for role in actors_hit)
+    assert num_answers_made_again(run) <= most_answers_lost_with(actors_hit)
     assert_all_cpus_come_free(cluster)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", MOMENTS)
 def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, tmp_path: Path) -> None:
     rng, run = random.Random(seed), RunDir(tmp_path)
     driver = start(run, cluster, *MANY)
     wait_for_parts(run, rng.randrange(1, 30), driver)
+    kill_the_driver_and_start_again(run, cluster, driver)
+    assert num_answers_made_again(run) <= most_answers_in_flight()
+    assert_all_cpus_come_free(cluster)
+
+
+def kill_the_driver_and_start_again(run: RunDir, cluster: Any, driver: "subprocess.Popen[bytes]") -> None:
+    """The next one keeps what was finished, and makes the rest."""
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL, "the run was over before the kill"
     finished = sum(pq.read_metadata(file).num_rows for file in committed(run))
@@ -162,8 +185,6 @@ def test_a_killed_driver_loses_only_what_was_in_flight(cluster: Any, seed: int, 
     assert manifest["resumed"] >= finished
     again = {part: part.stat().st_mtime_ns for part in run.records.glob("*.parquet")}
     assert len(kept.items() & again.items()) >= len(kept) - NUM_WRITERS  # at most so many parts were being written
-    assert num_answers_made_again(run) <= most_answers_in_flight()
-    assert_all_cpus_come_free(cluster)
 
 
 def most_answers_in_flight() -> int:

@@ -113,6 +113,7 @@ def assert_same_bits(trainings: Trainings, name: str) -> None:
     assert all(torch.equal(resumed[weight], reference[weight]) for weight in reference)
 
 
+@pytest.mark.slow  # tests/integration/test_live.py kills one by default, and what resumes is compared bit by bit in test_training_resume.py
 def test_a_killed_rank_changes_no_bit(trainings: Trainings) -> None:
     job, step = trainings.job("rank", **LONG), kill_step(seed=1)
     with started(job) as process:

@@ -29,6 +29,8 @@ from cgd_ray.training.observe.measurements import Measurement, read_measurements
 from tests.builders import packed_examples
 from tests.trainings import make_training
 
+pytestmark = pytest.mark.slow  # test_run.py has a checkpoint answer held-out problems by default
+
 STUDENT = Path("examples/tinymath/models/student").absolute()
 PROMPTS = load_prompts("examples/tinymath/prompts.yaml")
 NUM_PROBLEMS, MAX_TOKENS = 8, 96
@@ -149,7 +151,6 @@ def saved_steps(job: TrainJob) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in Path(job.checkpoints).glob("step-*"))
 
 
-@pytest.mark.slow
 def test_a_failure_is_a_line_with_its_reason_and_an_interruption_leaves_the_rest_to_the_next_start(
     real: tuple[TrainJob, dict[str, Any]], tmp_path: Path
 ) -> None:

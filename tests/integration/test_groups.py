@@ -115,6 +115,7 @@ def prepared(root: Path) -> RunDir:
     return run
 
 
+@pytest.mark.slow  # test_autoscaling.py has such engines by default
 def test_engines_on_one_node_hold_its_gpus(cluster: None, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     placements = {

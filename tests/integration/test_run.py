@@ -20,13 +20,21 @@ from cgd_ray.cli import main
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import SELECTED_SCHEMA
+from cgd_ray.training.observe.measurements import read_measurements
 from tests.bare_vllm import bare_vllm
 from tests.builders import read_parts
 from tests.processes import free_port, stop
 
 CONFIG = "jobs/configs/tinymath.yaml"
-# float32: in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
-SETTINGS = ("problems.limit=48", "evaluation.problems.limit=50", "student.engine={dtype: float32}")
+NUM_PROBLEMS, NUM_EVALUATED = 48, 24
+VALIDATION = "training.validation={fraction: 0.2, every_steps: 100, answers: {every_steps: 100}, choose_by: pass@1}"
+SETTINGS = (
+    f"problems.limit={NUM_PROBLEMS}",
+    f"evaluation.problems.limit={NUM_EVALUATED}",
+    "student.engine={dtype: float32}",  # in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
+    VALIDATION,
+    "training.export=best",
+)
 RAY = Path(sys.executable).with_name("ray")
 HEAD_START_S = 180
 
@@ -93,7 +101,7 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
 def test_the_summary_of_a_submitted_job_adds_up(finished: Path) -> None:
     summary = read_summary(finished)
     records, repair, training = summary["records"], summary["repair"], summary["training"]
-    assert summary["problems"] == records["written"] == 48
+    assert summary["problems"] == records["written"] == NUM_PROBLEMS
     assert records["written"] == records["kept"] + records["failed"] + sum(records["dropped"].values())
     assert sum(summary["verdicts"].values()) == sum(repair.values()) == records["written"] - records["failed"]
     assert (training["arm"], training["world_size"], training["zero_stage"]) == ("cgd", 2, 2)
@@ -102,9 +110,9 @@ def test_the_summary_of_a_submitted_job_adds_up(finished: Path) -> None:
     assert sum(line["train/target_tokens"] for line in metrics) == training["target_tokens"]
     assert [metrics[place]["train/loss"] for place in (0, -1)] == [training["first_loss"], training["last_loss"]]
     for name in ("base", "trained"):
-        assert summary["evaluation"][name]["num_problems"] == 50
+        assert summary["evaluation"][name]["num_problems"] == NUM_EVALUATED
         graded = pq.read_table(finished / "evaluation" / name / "graded.parquet")
-        assert summary["evaluation"][name]["pass@1"] == pytest.approx(sum(graded["correct"].to_pylist()) / 50)
+        assert summary["evaluation"][name]["pass@1"] == pytest.approx(sum(graded["correct"].to_pylist()) / NUM_EVALUATED)
     assert summary["seconds"]["total"] >= sum(summary["seconds"][name] for name in ("generate", "train", "evaluate")) - 0.5
 
 
@@ -135,13 +143,27 @@ def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_
     chat = Chat.load(str(model))
     answers = pq.read_table(finished / "evaluation" / "trained" / "graded.parquet").to_pylist()
     inputs = [chat.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in answers]
-    assert len(inputs) == 50
+    assert len(inputs) == NUM_EVALUATED
     assert [row["attempt"] for row in answers] == bare_vllm(str(model), inputs, max_tokens=128)
 
     causal_lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     for row, input_ids in zip(answers[:8], inputs[:8], strict=True):
         output = causal_lm.generate(torch.tensor([input_ids]), max_new_tokens=128, do_sample=False)[0, len(input_ids) :]
         assert chat.tokenizer.decode(output, skip_special_tokens=True) == row["attempt"]
+
+
+def test_the_last_checkpoint_has_answered_held_out_problems_beside_the_training_as_the_exported_student_answers_them(
+    finished: Path,
+) -> None:
+    model, prompts = finished / "model", load_prompts(str(finished / "prompts.yaml"))
+    (step,) = measured = read_measurements(finished / "training" / "validation.jsonl")
+    assert step == read_summary(finished)["training"]["steps"] == read_summary(finished)["training"]["best_pass@1_step"]
+    rows = pq.read_table(finished / "training" / "validation" / f"step-{step:08d}" / "graded.parquet").to_pylist()
+    assert len(rows) == measured[step]["num_problems"] > 0
+    assert measured[step]["pass@1"] == sum(row["correct"] for row in rows) / len(rows)
+    chat = Chat.load(str(model))
+    inputs = [chat.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
+    assert [row["attempt"] for row in rows] == bare_vllm(str(model), inputs, max_tokens=128)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.engines.adapters import merge, read_adapter
-from cgd_ray.training.driver import TrainingStoppedError, train
+from cgd_ray.training.driver import TrainingStoppedError, begin, explain, train
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import make_examples
 from cgd_ray.training.feed.plan import PackedPlan
@@ -93,7 +93,7 @@ def train_all(jobs: list[TrainJob], interrupted: list[str]) -> None:
         if job.export_to in interrupted:
             with contextlib.suppress(InterruptionError):
                 run_training(job, interrupt)
-        run_training(job, lambda metrics, checkpoint: None)
+        run_training(job)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,9 @@ def test_a_worker_killed_in_the_middle_of_a_training_on_ray_changes_no_number(mo
     assert whole_checkpoints(job) == ["step-00000028", "step-00000030"]
 
 
-def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_of_it(data: Data, ray_local: Any) -> None:
+@pytest.fixture(scope="module")
+def poisoned(data: Data) -> tuple[TrainJob, list[str]]:
+    """A training whose second step has a loss that is no number, and the records that it is of."""
     poisoned_token = VOCABULARY_SIZE - 1
     examples = {
         name: Example(input_ids=[min(token, poisoned_token - 1) for token in example.input_ids], prompt_length=example.prompt_length)
@@ -283,14 +285,32 @@ def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_
     with torch.no_grad():
         model.model.embed_tokens.weight[poisoned_token] = torch.nan
     model.save_pretrained(data.root / "untied")
-    job = replace(
-        data.job("stopped", **training.model_dump()), model=str(data.root / "untied"), packed=str(data.root / "poisoned" / "packed")
-    )
-    with pytest.raises(TrainingStoppedError, match="training stopped at step 2: loss nan, gradient norm") as stopped:
+    job = data.job("stopped", **training.model_dump())
+    return replace(job, model=str(data.root / "untied"), packed=str(data.root / "poisoned" / "packed")), names
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_records_and_saves_nothing_of_it(
+    data: Data, poisoned: tuple[TrainJob, list[str]]
+) -> None:
+    job, names = poisoned
+    begin(job)
+    run_ranks(2, data.root / "to-be-stopped", train_all, [job], [])
+    assert_stopped_at_the_second_step(job, names, explain(job))
+    assert len(data.losses("stopped")) == 1
+
+
+@pytest.mark.slow  # by the ranks alone above
+def test_a_loss_that_is_no_number_ends_a_training_on_ray(poisoned: tuple[TrainJob, list[str]], tmp_path: Path, ray_local: Any) -> None:
+    job, names = poisoned
+    job = replace(job, checkpoints=str(tmp_path / "checkpoints"), metrics=str(tmp_path / "metrics.jsonl"))
+    with pytest.raises(TrainingStoppedError) as stopped:
         train(job)
-    message = str(stopped.value)
+    assert_stopped_at_the_second_step(job, names, str(stopped.value))
+
+
+def assert_stopped_at_the_second_step(job: TrainJob, names: list[str], message: str) -> None:
+    assert message.startswith("training stopped at step 2: loss nan, gradient norm")
     assert f"in records {', '.join(names)};" in message
     assert f"the last good checkpoint is {job.checkpoints}/step-00000001" in message
     assert whole_checkpoints(job) == ["step-00000001"]
-    assert len(data.losses("stopped")) == 1
     assert not Path(job.export_to).exists()

@@ -12,7 +12,6 @@ from itertools import pairwise
 import numpy as np
 
 BINS_PER_BLOCK = 4096
-NO_BIN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
             f"example {unfit[0]} has {lengths_E[unfit[0]]} tokens, which does not fit into rows of {capacity}; "
             "raise training.context_length"
         )
-    order_E = np.argsort(-lengths_E, kind="stable")
+    order_E = np.argsort(-lengths_E, kind="stable").astype(np.int32)
     falling_E = lengths_E[order_E]
     starts = np.flatnonzero(np.diff(falling_E, prepend=0))
     bin_of_E = np.empty(len(lengths_E), dtype=np.int32)
@@ -63,8 +62,8 @@ class _Space:
     def __init__(self, most_bins: int, capacity: int) -> None:
         num_blocks = -(-most_bins // BINS_PER_BLOCK)
         self._capacity, self.num_bins = capacity, 0
-        self._free = np.full((num_blocks, BINS_PER_BLOCK), NO_BIN, dtype=np.int32)
-        self._most = np.full(num_blocks, NO_BIN, dtype=np.int32)
+        self._free = np.zeros((num_blocks, BINS_PER_BLOCK), dtype=np.int32)  # 0: no room, or no bin yet
+        self._most = np.zeros(num_blocks, dtype=np.int32)
 
     def put(self, length: int, bin_of: np.ndarray) -> None:
         """Put as many examples of a length into bins as `bin_of` has places, and write there which bins they are."""

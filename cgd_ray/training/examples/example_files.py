@@ -24,8 +24,7 @@ EXAMPLE_SCHEMA = pa.schema(
         ("prompt_length", pa.int32()),  # loss on input_ids[prompt_length:] and nowhere else; at least 1
     ]
 )
-INDEX_COLUMNS = ("file", "row", "num_tokens", "num_targets")
-INDEX_TYPE = np.dtype([(name, "i4") for name in INDEX_COLUMNS])
+INDEX_TYPE = np.dtype([("file", "i4"), ("row", "i4"), ("num_tokens", "i4"), ("num_targets", "i4")])
 """Where an example is, and how many tokens it has, all and those that carry loss."""
 INDEX = "index.npy"
 """File with an entry for each example, by record id; an example that is in no entry was made and not taken."""
@@ -49,10 +48,13 @@ def example_table(examples: Iterable[tuple[str, Example]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)
 
 
-def write_index(directory: Path, index_E: np.ndarray) -> Path:
-    """Write the index (INDEX_TYPE), which is in the order of the record ids."""
+def write_index(directory: Path, num_examples: int, pieces: Iterable[np.ndarray]) -> Path:
+    """Write the index (INDEX_TYPE), which is in the order of the record ids and comes in pieces."""
+    header = {"descr": np.lib.format.dtype_to_descr(INDEX_TYPE), "fortran_order": False, "shape": (num_examples,)}
     with atomic_write(directory / INDEX) as temporary, temporary.open("wb") as stream:
-        np.save(stream, index_E)
+        np.lib.format.write_array_header_1_0(stream, header)
+        for piece in pieces:
+            stream.write(piece.tobytes())
     return directory / INDEX
 
 
@@ -65,7 +67,7 @@ def write_examples(examples: Mapping[str, Example], directory: Path, fingerprint
     index_E["row"] = np.arange(len(names))
     index_E["num_tokens"] = [len(examples[name].input_ids) for name in names]
     index_E["num_targets"] = [num_targets(examples[name]) for name in names]
-    write_manifest(directory, fingerprint, [output, write_index(directory, index_E)], {"examples": len(names)})
+    write_manifest(directory, fingerprint, [output, write_index(directory, len(names), [index_E])], {"examples": len(names)})
 
 
 def num_targets(example: Example) -> int:

@@ -2,7 +2,7 @@
 
 Packing is done once, over all examples, so that every rank of every run sees the same rows and takes the same number of steps. Rows
 hold whole examples only; the boundaries travel with them, and no attention crosses them (attention.py). The driver decides by the lengths
-alone, about 50 bytes an example; the tokens are brought together file by file, on all CPUs where there are many.
+alone, about 40 bytes an example; the tokens are brought together file by file, on all CPUs where there are many.
 How to use: `report = pack(training.context_length, run.examples, run.packed)`.
 """
 
@@ -51,9 +51,12 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
     seconds. Raises ValueError for an example that is longer than context_length.
     """
     started = time.monotonic()
-    files = ExampleFiles(examples)
-    bins = first_fit_decreasing(files.index_E["num_tokens"], context_length)  # examples are in the order of their ids, however they came
-    sizes_B = _sizes(bins, files.index_E)
+    pa.default_memory_pool().release_unused()  # what making the examples took
+    index_E = ExampleFiles(examples).index_E  # in the order of their ids, however they came
+    num_tokens_E, num_targets_E = (np.ascontiguousarray(index_E[name]) for name in ("num_tokens", "num_targets"))
+    del index_E  # mapped, so what has been read of it is this process's memory
+    bins = first_fit_decreasing(num_tokens_E, context_length)
+    sizes_B = _sizes(bins, num_tokens_E, num_targets_E)
     rows_per_file = _rows_per_file(context_length)
     outputs = [packed / f"packed-{number:05}.parquet" for number in range(-(-len(bins) // rows_per_file))]
     packed.mkdir(parents=True, exist_ok=True)
@@ -61,13 +64,13 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
         np.save(Path(plan) / "members.npy", bins.members_E)
         np.save(Path(plan) / "ends.npy", bins.ends_B)
         arguments = (examples, Path(plan), rows_per_file, outputs)
-        for _ in (spread if is_worth_spreading(len(files.index_E), FEW_EXAMPLES) else in_turn)(Packing, arguments, len(outputs)):
+        for _ in (spread if is_worth_spreading(len(num_tokens_E), FEW_EXAMPLES) else in_turn)(Packing, arguments, len(outputs)):
             pass
     with atomic_write(packed / SIZES) as temporary, temporary.open("wb") as stream:
         np.save(stream, sizes_B)
     tokens = int(sizes_B["num_tokens"].sum(dtype=np.int64))
     report = {
-        "examples": len(files.index_E),
+        "examples": len(num_tokens_E),
         "rows": len(bins),
         "rows_per_file": rows_per_file,
         "context_length": context_length,
@@ -131,11 +134,10 @@ def packed_rows(examples: pa.Table, ends_B: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=PACKED_SCHEMA)
 
 
-def _sizes(bins: Bins, index_E: np.ndarray) -> np.ndarray:
+def _sizes(bins: Bins, num_tokens_E: np.ndarray, num_targets_E: np.ndarray) -> np.ndarray:
     sizes_B = np.empty(len(bins), SIZES_TYPE)
-    for name in ("num_tokens", "num_targets"):
-        sizes_B[name] = bins.sums(index_E[name])
-    sizes_B["squares"] = bins.sums(index_E["num_tokens"].astype(np.int64) ** 2)
+    sizes_B["num_tokens"], sizes_B["num_targets"] = bins.sums(num_tokens_E), bins.sums(num_targets_E)
+    sizes_B["squares"] = bins.sums(np.square(num_tokens_E, dtype=np.int64))
     return sizes_B
 
 

@@ -4,8 +4,7 @@ How to use: `make_examples(config.training, chat, prompts, run.selected, run.exa
 """
 
 import time
-from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,14 @@ from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.rundir import read_manifest, write_manifest
+from cgd_ray.process.host_memory import let_go_of_used_memory
 from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
 from cgd_ray.training.examples.choosing.choice import Choice, settings_of
-from cgd_ray.training.examples.example_files import INDEX_COLUMNS, INDEX_TYPE, example_file, write_index
+from cgd_ray.training.examples.example_files import INDEX_TYPE, example_file, write_index
 from cgd_ray.training.examples.preparation import selected_parts
 from cgd_ray.training.examples.tokenising import Waves
+
+ENTRIES_AT_ONCE = 2**16
 
 
 def make_examples(
@@ -39,39 +41,41 @@ def make_examples(
     arm or are of another version, or when no example is left.
     """
     started, parts = time.monotonic(), selected_parts(selected)
+    let_go_of_used_memory()  # columns of all records come and go
     examples.mkdir(parents=True, exist_ok=True)
     settings = settings_of(training, side)
     catalogue = Catalogue.read(settings, parts, side)
+    order_R = pc.sort_indices(catalogue.record_ids).to_numpy().astype(np.int32)  # now, as it takes five times as much for a moment
     choice, waves = Choice(settings, catalogue, side), Waves(settings, prompts, chat, catalogue, examples, on_progress)
-    index_E = _taken(choice, waves)
+    index_R = _taken(choice, waves)
     files = [example_file(examples, number) for number in range(waves.num_files)]
     if choice.num_examples == 0:
         for file in files:
             file.unlink()
         raise nothing_left(training, choice.dropped, side)
     on_progress(sum(pq.read_metadata(part).num_rows for part in parts) - waves.num_records)
+    index = write_index(examples, choice.num_examples, _pieces(index_R, order_R))
     details = {**choice.report(), "seconds": time.monotonic() - started}
     manifest = read_manifest(selected)
     assert manifest is not None, "selected_parts has read it above"
-    write_manifest(examples, manifest["fingerprint"], [*files, write_index(examples, index_E)], details)
+    write_manifest(examples, manifest["fingerprint"], [*files, index], details)
     return details
 
 
 def _taken(choice: Choice, waves: Waves) -> np.ndarray:
-    """INDEX_TYPE of the examples that are taken, in the order of their record ids."""
-    taken = {name: array("i") for name in ("index", *INDEX_COLUMNS)}
+    """INDEX_TYPE of the catalogue's records; one that is not taken has no tokens."""
+    index_R = np.zeros(len(choice.catalogue), INDEX_TYPE)
     for item in choice.taken(waves.made):
-        for name, values in taken.items():
-            values.append(getattr(item, name))
-    place_R = np.full(len(choice.catalogue), -1, np.int32)  # of each record among those taken
-    place_R[np.frombuffer(taken.pop("index"), np.int32)] = np.arange(choice.num_examples)
-    order_E = place_R[pc.sort_indices(choice.catalogue.record_ids).to_numpy()]
-    order_E = order_E[order_E >= 0]
-    index_E = np.empty(len(order_E), INDEX_TYPE)
-    for name in INDEX_COLUMNS:
-        index_E[name] = np.frombuffer(taken[name], np.int32)[order_E]
-    index_E["num_targets"] = np.minimum(index_E["num_targets"], index_E["num_tokens"] - 1)  # nothing could predict the first token
-    return index_E
+        num_targets = min(item.num_targets, item.num_tokens - 1)  # nothing could predict the first token
+        index_R[item.index] = (item.file, item.row, item.num_tokens, num_targets)
+    return index_R
+
+
+def _pieces(index_R: np.ndarray, order_R: np.ndarray) -> Iterator[np.ndarray]:
+    """The entries of those that are taken, in this order, some at a time."""
+    for start in range(0, len(order_R), ENTRIES_AT_ONCE):
+        entries = index_R[order_R[start : start + ENTRIES_AT_ONCE]]
+        yield entries[entries["num_tokens"] > 0]
 
 
 def nothing_left(training: TrainingConfig, dropped: Mapping[str, int], side: Side = "training") -> ValueError:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from ray.exceptions import RayError
@@ -35,10 +36,29 @@ class Failing(Squaring):
         return super().__call__(number)
 
 
+class Dying(Squaring):
+    """Takes its process along over the second piece, once."""
+
+    def __init__(self, certificate: Path) -> None:
+        super().__init__(0.0)
+        self._certificate = certificate
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        if number == 1 and not self._certificate.exists():
+            self._certificate.touch()
+            os._exit(1)
+        return super().__call__(number)
+
+
 def test_results_come_in_the_order_of_the_pieces_whoever_is_first(ray_local: None) -> None:
     everywhere = list(spread(Squaring, (0.3,), 3))
     assert [result for result, _ in everywhere] == [result for result, _ in in_turn(Squaring, (0.0,), 3)] == [0, 1, 4]
     assert os.getpid() not in {process for _, process in everywhere}
+
+
+def test_a_process_that_is_lost_is_replaced_and_its_pieces_are_done_again(tmp_path: Path, ray_local: None) -> None:
+    assert [result for result, _ in spread(Dying, (tmp_path / "died",), 5)] == [0, 1, 4, 9, 16]
+    assert (tmp_path / "died").exists()
 
 
 def test_what_a_piece_fails_of_is_told_when_it_is_asked_for() -> None:

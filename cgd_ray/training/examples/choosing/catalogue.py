@@ -39,7 +39,7 @@ class Catalogue:
     """Parquet files of selected records."""
     num_kept: int
     """Records that selection has kept, of both sides."""
-    record_ids: "pa.Array[Any]"
+    record_ids: pa.ChunkedArray
     verdict_R: np.ndarray
     """Index into VERDICTS."""
     file_R: np.ndarray
@@ -61,7 +61,7 @@ class Catalogue:
         catalogue = cls(
             parts=parts,
             num_kept=kept.num_rows,
-            record_ids=records["record_id"].combine_chunks(),
+            record_ids=records["record_id"],
             verdict_R=records["verdict"].to_numpy(),
             file_R=records["file"].to_numpy(),
             row_R=records["row"].to_numpy(),
@@ -109,7 +109,7 @@ class Catalogue:
 def _kept(part: Path, number: int, columns: Sequence[str], is_shuffled: bool) -> pa.Table:
     """What is known of the records of one file that selection has kept."""
     table = pq.ParquetFile(part).read(columns=[*columns, *(["critique"] if is_shuffled else [])], use_threads=False)
-    found = {name: table[name].cast(pa.large_string()) for name in columns if name not in ("drop_reason", "verdict")}
+    found = {name: table[name] for name in columns if name not in ("drop_reason", "verdict")}
     found["verdict"] = pc.index_in(pc.fill_null(table["verdict"], MISSING), value_set=pa.array(VERDICTS)).cast(pa.int8())
     if is_shuffled:
         found["critique_length"] = pc.fill_null(pc.utf8_length(table["critique"]), 0).cast(pa.int32())

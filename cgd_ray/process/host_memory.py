@@ -1,4 +1,4 @@
-"""Keeps what a training on CPUs has done with from staying with the process.
+"""Keeps what a process has done with from staying with it: a training on CPUs, and the driver while it prepares the data.
 
 Two things stay. glibc raises the size from which it gives memory straight back (M_MMAP_THRESHOLD) with every large block that is freed, up
 to 32 MiB; activations, of another length in every micro-batch, then come from a heap full of holes. And oneDNN keeps 1,024 compiled
