@@ -19,7 +19,7 @@ from cgd_ray.runs.live import run_live
 from cgd_ray.training.checkpoints.store import directory_of
 from tests.fakes import FakeEngines
 
-NUM_EARLY, NUM_LATE = 64, 32
+NUM_EARLY, NUM_LATE = 40, 20
 LATE = "late"  # in the question
 HELD_UNTIL_STEP = 2
 STUDENT = Path("examples/tinymath/models/student").absolute()

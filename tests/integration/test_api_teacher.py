@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,44 +34,6 @@ from tests.processes import free_port, stop
 STUDENT, TEACHER = (str(Path("examples/tinymath/models", name).absolute()) for name in ("student", "teacher"))
 CANARY = "sk-canary-5f2c8e7a1b94"
 SERVER_START_S = 300
-
-
-@dataclass(frozen=True)
-class Server:
-    """vLLM's own OpenAI server with the tiny teacher."""
-
-    port: int
-    process: "subprocess.Popen[bytes]"
-    log: Path
-
-    def address(self) -> str:
-        """Once it answers."""
-        deadline = time.monotonic() + SERVER_START_S
-        while not is_healthy(self.port):
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.2)
-        return f"http://127.0.0.1:{self.port}/v1"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """It starts while the tests before the one that asks it run, since that takes it longer than they do."""
-    port = free_port()
-    model = ["--model", TEACHER, "--served-model-name", "tiny-teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
-    place = ["--host", "127.0.0.1", "--port", str(port), "--kv-cache-memory-bytes", str(64 * 2**20)]
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *place],
-            env={**os.environ, **ENGINE_ENVIRONMENT, **CPU_ENVIRONMENT},
-            stdout=stream,
-            stderr=stream,
-        )
-        try:
-            yield Server(port=port, process=process, log=log)
-        finally:
-            stop(process.pid)
 
 
 def make_attempts(count: int) -> pa.Table:
@@ -205,6 +166,31 @@ def test_a_budget_ends_a_run_that_a_higher_one_finishes_and_the_key_is_found_now
         assert CANARY not in done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM's own OpenAI server with the tiny teacher; its address."""
+    port = free_port()
+    model = ["--model", TEACHER, "--served-model-name", "tiny-teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
+    place = ["--host", "127.0.0.1", "--port", str(port), "--kv-cache-memory-bytes", str(64 * 2**20)]
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *place],
+            env={**os.environ, **ENGINE_ENVIRONMENT, **CPU_ENVIRONMENT},
+            stdout=stream,
+            stderr=stream,
+        )
+        try:
+            deadline = time.monotonic() + SERVER_START_S
+            while not is_healthy(port):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            stop(process.pid)
+
+
 def is_healthy(port: int) -> bool:
     try:
         return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200)
@@ -212,8 +198,9 @@ def is_healthy(port: int) -> bool:
         return False
 
 
-def test_greedy_through_the_api_is_greedy_through_the_engine_here(server: Server, tmp_path: Path) -> None:
-    endpoint = {"base_url": server.address()}
+@pytest.mark.slow  # the endpoint above is asked by default; vLLM's own server takes 40 s to start
+def test_greedy_through_the_api_is_greedy_through_the_engine_here(server: str, tmp_path: Path) -> None:
+    endpoint = {"base_url": server}
     role = RoleConfig.model_validate({"model": "tiny-teacher", "api": endpoint, "sampling": {"max_tokens": 192}})
     rows = critique_and_refine(role, make_attempts(20), tmp_path)
     assert [row["error"] for row in rows] == [None] * 20

@@ -33,6 +33,7 @@ SETTINGS = (
     f"evaluation.problems.limit={NUM_EVALUATED}",
     "student.engine={dtype: float32}",  # in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
     VALIDATION,
+    "training.checkpoint_every_steps=100",  # the last one alone
     "training.export=best",
 )
 RAY = Path(sys.executable).with_name("ray")

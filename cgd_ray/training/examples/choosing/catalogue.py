@@ -79,6 +79,12 @@ class Catalogue:
         for start in range(0, len(self), NAMES_AT_ONCE):
             yield from self.record_ids.slice(start, NAMES_AT_ONCE).to_pylist()
 
+    def by_name(self) -> np.ndarray:
+        """[R] the records in the order of their ids; for a moment it takes five times as much memory as the result."""
+        order_R: np.ndarray = pc.sort_indices(self.record_ids).to_numpy().astype(np.int32)
+        pa.default_memory_pool().release_unused()
+        return order_R
+
     def has_verdict(self, name: str) -> np.ndarray:
         """[R] whether a record has this verdict."""
         return np.asarray(self.verdict_R == VERDICTS.index(name))
