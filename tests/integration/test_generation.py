@@ -63,6 +63,7 @@ def assert_exactly_once(run: RunDir) -> None:
     assert sorted(ids) == sorted(pq.read_table(run.work_list)["record_id"].to_pylist())
 
 
+@pytest.mark.slow  # by default test_run.py compares the records of the whole job, and tests/chaos has over-long rows
 def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm_and_over_long_rows_fail_alone(tmp_path: Path, ray_local: Any) -> None:
     questions = [f"Tom has {n} apples and buys {n * 7 % 31} more. How many has he?" for n in range(24)]
     run, config, prompts = RunDir(tmp_path), make_config(tmp_path, max_failed_fraction=0.1), Prompts()

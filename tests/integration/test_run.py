@@ -26,12 +26,15 @@ from tests.builders import read_parts
 from tests.processes import free_port, stop
 
 CONFIG = "jobs/configs/tinymath.yaml"
+MODELS = Path("examples/tinymath/models").absolute()
 NUM_PROBLEMS, NUM_EVALUATED = 48, 24
 VALIDATION = "training.validation={fraction: 0.2, every_steps: 100, answers: {every_steps: 100}, choose_by: pass@1}"
 SETTINGS = (
     f"problems.limit={NUM_PROBLEMS}",
     f"evaluation.problems.limit={NUM_EVALUATED}",
-    "student.engine={dtype: float32}",  # in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
+    # in bfloat16 a tie between two tokens falls one way or the other with the size of the batch
+    "student.engine={dtype: float32}",
+    "teacher.engine={dtype: float32}",
     VALIDATION,
     "training.checkpoint_every_steps=100",  # the last one alone
     "training.export=best",
@@ -123,6 +126,22 @@ def test_records_carry_what_their_schema_promises(finished: Path) -> None:
     for stage in ("attempt", "critique", "refinement"):
         assert len(set(records[f"{stage}_fingerprint"].to_pylist())) == 1
         assert min(records[f"{stage}_tokens"].to_pylist()) > 0
+
+
+def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm(finished: Path) -> None:
+    rows, prompts = read_parts(finished / "records").to_pylist(), load_prompts(str(finished / "prompts.yaml"))
+    student, teacher = (str(MODELS / role) for role in ("student", "teacher"))
+    of_student, of_teacher = Chat.load(student), Chat.load(teacher)
+    attempts = [of_student.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
+    assert [row["attempt"] for row in rows] == bare_vllm(student, attempts, max_tokens=128)
+    rows = [row for row in rows if row["refinement"] is not None]
+    assert len(rows) > NUM_PROBLEMS // 2
+    critiques = [of_teacher.prompt(prompts.critique_messages(row["question"], row["attempt"])).input_ids for row in rows]
+    refinements = [of_teacher.prompt(prompts.refine_messages(row["question"], row["attempt"], row["critique"])).input_ids for row in rows]
+    expected = bare_vllm(teacher, critiques + refinements, max_tokens=192)
+    assert [row["critique"] for row in rows] == expected[: len(rows)]
+    assert [row["refinement"] for row in rows] == expected[len(rows) :]
+    assert sum(row["refinement_cached_tokens"] for row in rows) > 0.5 * sum(row["critique_prompt_tokens"] for row in rows)
 
 
 def test_the_same_command_again_repeats_nothing(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
