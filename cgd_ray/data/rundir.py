@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +21,6 @@ from cgd_ray.config.yaml_text import read_yaml
 from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Prompts, load_prompts
 
-FILES_AT_ONCE = 8
-"""That are put to the disk and hashed for a manifest: of many small ones on a shared disk most of the time is waiting."""
 WORKING_DIRS = "working_dir_files"
 """Directory, in each node's Ray session, into which Ray copies what `ray job submit --working-dir` names."""
 
@@ -155,14 +152,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_manifest(directory: Path, fingerprint: str, parts: Iterable[Path], details: Mapping[str, Any]) -> None:
     """Declare a stage's directory finished: `parts` are its files, `details` whatever the stage reports (row counts, seconds)."""
-
-    def entry(part: Path) -> dict[str, Any]:
-        _fsync(part)  # Ray's writers have not
-        return {"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)}
-
+    entries = []
     directory.mkdir(parents=True, exist_ok=True)  # a stage may have no files
-    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        entries = list(pool.map(entry, sorted(parts)))
+    for part in sorted(parts):
+        _fsync(part)  # Ray's writers have not
+        entries.append({"path": str(part.relative_to(directory)), "bytes": part.stat().st_size, "sha256": file_sha256(part)})
     _fsync(directory)
     write_json(directory / "manifest.json", {"fingerprint": fingerprint, "parts": entries, **details})
 
