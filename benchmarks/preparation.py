@@ -39,18 +39,22 @@ from cgd_ray.training.examples.writing import make_examples
 
 CONTEXT_LENGTH = 4096
 ROWS_PER_PART = 1024
+LONG_ROWS_PER_PART = 128
+"""A part is a piece of work of its own, and speed is counted from the first one's end: of few large ones too much would go uncounted."""
 TEXT_BYTES = 10_000
 WORDS = "so we have that the number of apples is 3 times $x^2 + 1$ then \\frac{1}{2} of it and 1,000 more gives 42 , hence"
 TASKS = {"prepare": "examples", "select": "records"}
 
 
-def write_parts(root: Path, name: str, count: int, rows: list[dict[str, Any]], schema: pa.Schema) -> Path:
+def write_parts(
+    root: Path, name: str, count: int, rows: list[dict[str, Any]], schema: pa.Schema, rows_per_part: int = ROWS_PER_PART
+) -> Path:
     """Records by repeating some rows under new ids, in parts as the stages write them."""
     directory, parts = root / f"{name}-{count}", []
     directory.mkdir()
-    base = pa.Table.from_pylist(rows[:ROWS_PER_PART], schema=schema)
-    for start in range(0, count, ROWS_PER_PART):
-        part = base.slice(0, min(ROWS_PER_PART, count - start))
+    base = pa.Table.from_pylist(rows[:rows_per_part], schema=schema)
+    for start in range(0, count, rows_per_part):
+        part = base.slice(0, min(rows_per_part, count - start))
         ids = pa.array([make_record_id(str(index), 0) for index in range(start, start + part.num_rows)])
         parts.append(directory / f"part-{start:09}.parquet")
         pq.write_table(part.set_column(part.schema.get_field_index("record_id"), "record_id", ids), parts[-1], row_group_size=64)
@@ -143,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--records", type=int, default=40_960, help="for the speed of tokenising and packing")
-    parser.add_argument("--long-records", type=int, default=10_240, help="for the speed of the selection")
+    parser.add_argument("--long-records", type=int, default=5_120, help="for the speed of the selection")
     parser.add_argument("--grow-to", type=int, default=1_000_000, help="examples, from a tenth of them, for the driver's memory")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -156,7 +160,7 @@ def main() -> None:
         root = Path(directory)
         kinds = {
             "prepare": write_parts(root, "records", arguments.records, make_records(ROWS_PER_PART), SELECTED_SCHEMA),
-            "select": write_parts(root, "long", arguments.long_records, long_records(), RECORD_SCHEMA),
+            "select": write_parts(root, "long", arguments.long_records, long_records(), RECORD_SCHEMA, LONG_ROWS_PER_PART),
         }
         for task, data in kinds.items():
             one, two = (measured(task, data, num_cpus) for num_cpus in (1, 2))
