@@ -2,7 +2,7 @@
 
 `python -m benchmarks.resume [--json PATH]`: 1,000 and 10,000 parts with their committed ids, everything made but nothing published, as a
 kill before the manifest leaves it. *Found* is what precedes the engines of a run that goes on: the ids, counts and failures of all parts
-are read. *Published* is the rest of the call: every row is read once more, every part goes to the disk and into the manifest.
+are read. *Published* is the call that ends it: it looks again, reads every row, and puts every part to the disk and into the manifest.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def resumed(root: Path, num_parts: int) -> dict[str, Any]:
     found = time.perf_counter()
     manifest = generate(config, run)
     done = time.perf_counter()
-    times = {"found_s": found - started, "published_s": done - found}  # the second call looks again, of which this is the lesser part
+    times = {"found_s": found - started, "published_s": done - found}
     sys.stdout.write(
         f"{num_parts:>6,} parts, {manifest['resumed']:>7,} rows: " + ", ".join(f"{k} {v:5.2f}" for k, v in times.items()) + "\n"
     )

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,11 @@ OF_A_NODE = ("student", "student", "teacher", "teacher")
 """Actors that may have been on it."""
 
 
-def test_a_killed_node_and_then_a_killed_driver_lose_only_what_was_in_flight(cluster: Any, tmp_path: Path) -> None:
+def test_a_writer_that_ends_a_killed_node_and_a_killed_driver_lose_only_what_was_in_flight(cluster: Any, tmp_path: Path) -> None:
     rng, run = random.Random(0), RunDir(tmp_path)
-    driver = start(run, cluster, *MANY)
-    wait_for_parts(run, rng.randrange(1, 10), driver)
+    driver = start(run, cluster, *MANY, "--die", "workers", "commit", "2", "after")
+    wait_for_parts(run, rng.randrange(3, 10), driver)
+    assert (tmp_path / "died").exists()
     kill_a_node(cluster, rng)
     cluster.add_node(num_cpus=2)
     wait_for_parts(run, len(committed(run)) + rng.randrange(5, 15), driver)
@@ -201,12 +202,6 @@ STEPS = range(1, 61)
 CALLS_OF_WORKERS = [
     (call, step, moment) for call in ("ids", "part", "commit", "write") for step in (1, 2) for moment in ("before", "after")
 ]
-SEEDED_CALLS = {("commit", 2, "after")}
-
-
-def slow_but(chosen: Collection[Any], moments: Iterable[Any]) -> list[Any]:
-    """The moments as parameters, of which the chosen ones run by default."""
-    return [pytest.param(*moment, marks=[] if moment in chosen else pytest.mark.slow) for moment in moments]
 
 
 def assert_little_is_left_over(run: RunDir) -> None:
@@ -225,7 +220,8 @@ def test_a_driver_that_ends_before_a_durable_step_leaves_a_run_that_goes_on(clus
     assert_little_is_left_over(run)
 
 
-@pytest.mark.parametrize(("call", "step", "moment"), slow_but(SEEDED_CALLS, CALLS_OF_WORKERS))
+@pytest.mark.slow  # one is among what happens to a run above
+@pytest.mark.parametrize(("call", "step", "moment"), CALLS_OF_WORKERS)
 def test_a_worker_that_ends_at_a_durable_step_is_replaced(cluster: Any, call: str, step: int, moment: str, tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert start(run, cluster, *FEW, "--die", "workers", call, str(step), moment).wait(timeout=180) == 0

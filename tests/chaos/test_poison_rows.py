@@ -133,6 +133,7 @@ def test_the_same_records_are_refused_by_a_stricter_limit_and_kept(finished: Fin
     assert sum(pq.read_metadata(part).num_rows for part in manifest_parts(run.records)) == len(rows)
 
 
+@pytest.mark.slow  # what is decided is tested in tests/unit/generation: test_suspects.py, test_stages.py
 def test_an_engine_that_dies_of_whatever_is_in_it_ends_the_run_with_its_own_words(ray_local: None, tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(40)]

@@ -139,7 +139,7 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
 
 def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local: Any) -> None:
     run, config, go = RunDir(tmp_path), make_config(tmp_path), tmp_path / "go"
-    write_problems(run, [f"What is {n} + 1?" for n in range(600)])
+    write_problems(run, [f"What is {n} + 1?" for n in range(450)])
     told: list[int] = []
 
     def let_the_teacher_go_when_the_student_waits(counts: dict[str, int]) -> None:
@@ -191,9 +191,8 @@ def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, r
 
 
 def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_is_kept(tmp_path: Path, ray_local: Any) -> None:
-    old, new = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
-    for run in (old, new):
-        write_problems(run, [f"What is {n} + 1{' [broken]' if n < 15 else ''}?" for n in range(250)])
+    old = RunDir(tmp_path / "old")
+    write_problems(old, [f"What is {n} + 1{' [broken]' if n < 15 else ''}?" for n in range(250)])
     config = make_config(old.root)
     failing = FakeEngines(latency_s=0.1, broken="[broken]", journal=str(tmp_path / "journal"))
     too_many = r"15 of 250 rows failed: 6\.0%, generation\.max_failed_fraction is 5\.0%\. Most often \(15 times.*broken in the fake"
@@ -206,8 +205,6 @@ def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_
         generate(config, old, engine_factory=failing)
     assert answers_made(tmp_path / "journal") == asked
 
-    mended = generate(make_config(new.root, reuse=[str(old.records)]), new, engine_factory=FakeEngines())  # takes over what succeeded
-    assert (mended["rows"], mended["failed"], mended["reused"]["refinement"]["rows"]) == (250, 0, made - 15)
     manifest = generate(make_config(old.root, max_failed_fraction=0.1), old, engine_factory=FakeEngines())  # goes on
     assert (manifest["rows"], manifest["failed"], manifest["resumed"]) == (250, 15, made)
     assert_exactly_once(old)
