@@ -60,9 +60,10 @@ def spread(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> I
 
     start = ray.remote(_Process).options(num_cpus=1, max_restarts=-1, max_task_retries=MOST_RETRIES)
     num_processes = max(1, min(int(ray.cluster_resources().get("CPU", 1)), num_pieces))
-    processes = [start.remote(make, arguments) for _ in range(num_processes)]
+    begun = [start.remote(make, arguments) for _ in range(num_processes)]
     # who answers this has begun; where other jobs hold CPUs some may never do so, and get no piece
-    pending = {process.begun.remote(): process for process in processes for _ in range(PIECES_AHEAD)}
+    pending = {process.begun.remote(): process for process in begun for _ in range(PIECES_AHEAD)}
+    del begun  # a process ends when nobody holds it any more
     numbers, number_of, finished, next_number = iter(range(num_pieces)), dict[Any, int](), dict[int, bytes](), 0
     try:
         while next_number < num_pieces:
@@ -73,12 +74,14 @@ def spread(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> I
             if (number := next(numbers, None)) is not None:
                 asked = process.done.remote(number)
                 pending[asked], number_of[asked] = process, number
+            elif process not in pending.values():
+                process.close.remote()  # its CPU may be what one needs that was lost with its node and begins anew here
             while next_number in finished:
                 yield pickle.loads(finished.pop(next_number))  # noqa: S301 (from our own processes)
                 next_number += 1
     finally:
-        for process in processes:
-            process.close.remote()  # after what it is doing; it ends when nobody holds it any more
+        for process in set(pending.values()):
+            process.close.remote()  # after what it is doing
 
 
 class _Process:
