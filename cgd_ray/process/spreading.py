@@ -76,6 +76,7 @@ def spread(make: Make[Result], arguments: tuple[Any, ...], num_pieces: int) -> I
                 pending[asked], number_of[asked] = process, number
             elif process not in pending.values():
                 process.close.remote()  # its CPU may be what one needs that was lost with its node and begins anew here
+            del process  # or it would be held while the next answer is waited for
             while next_number in finished:
                 yield pickle.loads(finished.pop(next_number))  # noqa: S301 (from our own processes)
                 next_number += 1
