@@ -1,9 +1,9 @@
-# make demo | make test | make test-slow | make lint: each makes .venv when it is missing or older than what it is made from, and nothing otherwise.
+# make demo | make test | make test-slow | make test-cluster | make lint: each makes .venv when it is missing or older than what it is made from, and nothing otherwise.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-unit test-whole test-slow lint install
+.PHONY: demo test test-unit test-chaos test-integration test-slow test-cluster lint install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -14,19 +14,26 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(VENV)/bin/cgd run jobs/configs/tinymath.yaml
 
-# Side by side, as the unit tests keep one core busy and the others seldom both; make waits for both and fails when one does.
+# Two at a time, as most tests wait for processes to start and seldom keep both cores of a small machine busy; make fails when one does.
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs=2 test-unit test-whole
+	@$(MAKE) --no-print-directory --jobs=2 test-integration test-chaos
 
 test-unit:
 	@mkdir -p build
 	@MAKEFLAGS= $(PYTHON) -m pytest tests/unit > build/test-unit.log 2>&1; status=$$?; cat build/test-unit.log; exit $$status
 
-test-whole:
-	@MAKEFLAGS= $(PYTHON) -m pytest tests/integration tests/chaos
+test-chaos: test-unit
+	@MAKEFLAGS= $(PYTHON) -m pytest tests/chaos > build/test-chaos.log 2>&1; status=$$?; cat build/test-chaos.log; exit $$status
+
+test-integration:
+	@MAKEFLAGS= $(PYTHON) -m pytest tests/integration
 
 test-slow: $(INSTALLED)
 	$(PYTHON) -m pytest -m slow
+
+# Several Ray nodes in network namespaces; as root.
+test-cluster: $(INSTALLED)
+	$(PYTHON) -m pytest -m cluster tests/cluster
 
 lint: $(INSTALLED)
 	$(VENV)/bin/shellcheck .ci/*
