@@ -74,14 +74,14 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         ray.shutdown()
 
 
-def on_every_node(question: Callable[[], Answer]) -> list[Answer]:
-    """What each live node answers; the function crosses processes."""
+def on_every_node(question: Callable[..., Answer], *arguments: object) -> list[Answer]:
+    """What each live node answers; the function and its arguments cross processes."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0)(question)
     nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in ray.nodes() if node["Alive"]]
-    answers: list[Answer] = ray.get([task.options(scheduling_strategy=node).remote() for node in nodes])
+    answers: list[Answer] = ray.get([task.options(scheduling_strategy=node).remote(*arguments) for node in nodes])
     return answers
 
 

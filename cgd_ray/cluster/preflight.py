@@ -13,8 +13,8 @@ import pyarrow as pa
 from cgd_ray.config import Config, RoleConfig, TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.json_text import read_object
+from cgd_ray.data.models import from_hub, is_hub_name, tensor_shapes
 from cgd_ray.data.prompts import Message, load_prompts
-from cgd_ray.data.weights import tensor_shapes
 from cgd_ray.engines.adapters import check_fits, read_adapter
 from cgd_ray.engines.contexts import is_built_in, longest_context
 
@@ -71,7 +71,7 @@ def check_key(teacher: RoleConfig) -> None:
 def _check_model_files(name: str, model: str) -> None:
     directory = Path(model)
     if not directory.is_dir():
-        if directory.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        if not is_hub_name(model):
             raise ValueError(f"{name}.model {model} does not exist; give a model directory or a hub name")
         return
     config_file = directory / "config.json"
@@ -86,7 +86,7 @@ def _check_model_files(name: str, model: str) -> None:
         raise ValueError(f"{name}.model: {error}") from None
     if "auto_map" in settings["config.json"] and not is_built_in(settings["config.json"].get("model_type")):
         raise ValueError(f"{name}.model {model} asks to run its own code (auto_map in config.json); convert it to a built-in architecture")
-    if not weights:
+    if not weights and from_hub(model) is None:  # those of the hub come when all else is checked
         raise ValueError(f"{name}.model {model} has no .safetensors weights; convert them, other formats can run code when loaded")
 
 

@@ -6,7 +6,8 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 from cgd_ray.config.base import Settings, identity
-from cgd_ray.config.loading import differing_settings, load_config, to_yaml
+from cgd_ray.config.loading import differing_settings, load_config, read_config, to_yaml
+from cgd_ray.config.paths import named_paths, without_places
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSourceConfig, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
 from cgd_ray.config.sampling import SamplingConfig
@@ -42,5 +43,8 @@ __all__ = [
     "differing_settings",
     "identity",
     "load_config",
+    "named_paths",
+    "read_config",
     "to_yaml",
+    "without_places",
 ]

@@ -24,6 +24,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Relative paths are taken from the current directory. Raises ValueError with one line per problem that names the key, the value
     and the remedy.
     """
+    return resolved(read_config(path, overrides))
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The same with the paths as they are written. Raises ValueError as load_config()."""
     source = Path(path)
     if not source.exists():
         raise ValueError(f"config {source} does not exist; jobs/configs/ holds examples")
@@ -36,10 +41,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(tree, override)
     try:
-        config = Config.model_validate(tree)
+        return Config.model_validate(tree)
     except ValidationError as error:
         raise ValueError("\n".join(_explain(tree, item) for item in error.errors())) from None
-    return resolved(config)
 
 
 def to_yaml(config: Config, with_docs: bool = False) -> str:

@@ -1,15 +1,16 @@
 """Makes the paths of a config mean the same everywhere: `~` and `$NAME` expanded, local ones absolute.
 
 Why: no shell has seen what is in a YAML file, and workers share neither the driver's current directory nor its environment.
-How to use: `config = resolved(config)`.
+How to use: `config = resolved(config)`; `without_places(config.model_dump())` is what a run belongs to wherever its sources lie.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.config.problems import ProblemsConfig, SourceT
+from cgd_ray.config.problems import ProblemsConfig, SourceConfig, SourceT
 from cgd_ray.config.roles import RoleConfig
 from cgd_ray.config.tree import Config
 
@@ -32,6 +33,42 @@ def resolved(config: Config) -> Config:
         held_out = _source("evaluation.problems", config.evaluation.problems)
         update["evaluation"] = config.evaluation.model_copy(update={"problems": held_out})
     return config.model_copy(update=update)
+
+
+def named_paths(config: Config) -> dict[str, str]:
+    """Every setting but run_dir that names a file, a directory, or perhaps something on the hub, by its dotted key."""
+    problems, evaluation = config.problems, config.evaluation
+    sources: dict[str, SourceConfig] = {"problems": problems}
+    sources |= {f"problems.mix.{index}": source for index, source in enumerate(problems.mix)}
+    if problems.decontaminate is not None:
+        sources |= {f"problems.decontaminate.against.{index}": source for index, source in enumerate(problems.decontaminate.against)}
+    if evaluation is not None:
+        sources["evaluation.problems"] = evaluation.problems
+    found: dict[str, str | None] = {f"{name}.path": source.path for name, source in sources.items()}
+    for name, role in (("student", config.student), ("teacher", config.teacher)):
+        if role.api is None:
+            found |= {f"{name}.{setting}": getattr(role, setting) for setting in ("model", "adapter", "chat_template")}
+    found |= {"prompts": config.prompts, "records": config.records}
+    found |= {f"generation.reuse.{index}": path for index, path in enumerate(config.generation.reuse)}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def without_places(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A dumped config without where problems and wording lie, which the work lists and prompts.yaml hold; another tree as it is."""
+    if "problems" not in tree:
+        return tree
+    problems = _without_path(tree["problems"])
+    problems["mix"] = [_without_path(mixed) for mixed in problems.get("mix", [])]
+    if cleaning := problems.get("decontaminate"):
+        problems["decontaminate"] = {**cleaning, "against": [_without_path(source) for source in cleaning["against"]]}
+    evaluation = tree.get("evaluation")
+    if evaluation is not None:
+        evaluation = {**evaluation, "problems": _without_path(evaluation["problems"])}
+    return {name: value for name, value in tree.items() if name != "prompts"} | {"problems": problems, "evaluation": evaluation}
+
+
+def _without_path(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if name != "path"}
 
 
 def _problems(problems: ProblemsConfig) -> ProblemsConfig:

@@ -157,6 +157,7 @@ class ApiConfig(Settings):
 
 ENGINE_ONLY = {
     "engine": "engine arguments are vLLM's: remove one of the two",
+    "revision": "the endpoint has its own models: remove one of the two",
     "adapter": "the endpoint has its own models: remove one of the two",
     "chat_template": "the endpoint has its own template: remove one of the two",
     "request_timeout_s": "it has no effect on an endpoint: set api.request_timeout_s instead",
@@ -185,6 +186,8 @@ class RoleConfig(Settings):
 
     model: str
     """Local directory in Hugging Face format (safetensors, tokenizer, chat template) or a hub name; with `api` its name there."""
+    revision: Annotated[str | None, Added()] = None
+    """Branch, tag or commit of a model on the hub; null takes its main branch. The commit is settled when the run begins."""
     adapter: str | None = None
     """Directory of a LoRA adapter, as peft saves it, that the model answers with; training starts from the sum of both. Null: none."""
     api: ApiConfig | None = None

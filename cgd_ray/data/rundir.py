@@ -1,7 +1,7 @@
 """Every path of a run, and how files become visible: written aside, fsynced, renamed, then named in a manifest with their hashes.
 
 A stage is finished when its manifest is there; readers trust only manifests, so a killed writer leaves nothing that is taken for
-data. How to use: `run = RunDir(config.run_dir); run.check(config); run.claim(config)`.
+data. How to use: `run = RunDir(config.run_dir); run.check(config, contents); run.claim(config, contents)`.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cgd_ray.config import Config, differing_settings
+from cgd_ray.config import Config, differing_settings, without_places
 from cgd_ray.config.yaml_text import read_yaml
 from cgd_ray.data.json_text import read_object
 from cgd_ray.data.prompts import Prompts, load_prompts
@@ -32,6 +32,7 @@ class RunDir:
         self.root = Path(root)
         self.config = self.root / "config.yaml"
         self.prompts = self.root / "prompts.yaml"
+        self.contents = self.root / "contents.json"
         self.summary = self.root / "summary.json"
         self.logs = self.root / "logs"
         self.seconds = self.root / "seconds.json"
@@ -40,6 +41,7 @@ class RunDir:
         self.generation_state = self.root / "work" / "generation"
         self.decontamination = self.root / "work" / "decontamination.json"
         self.spending = self.root / "work" / "spending"
+        self.lease = self.root / "work" / "lease"
         self.records = self.root / "records"
         self.selected = self.root / "selected"
         self.examples = self.root / "training" / "examples"
@@ -64,8 +66,11 @@ class RunDir:
             return Config.model_validate(_read_identity(self.config))
         return None
 
-    def check(self, config: Config) -> None:
-        """Raise ValueError when the directory takes nothing, is Ray's or belongs to another config; makes nothing but the log directory."""
+    def check(self, config: Config, contents: Mapping[str, str] | None = None) -> None:
+        """Raise ValueError when the directory takes nothing, is Ray's or belongs to another config; makes nothing but the log directory.
+
+        `contents` names what is behind settings that are paths, by their dotted keys: what is the same may lie elsewhere than before.
+        """
         if WORKING_DIRS in self.root.parts:
             raise ValueError(
                 f"run_dir {self.root} is inside Ray's copy of the job's working directory, which goes with the cluster; give an absolute "
@@ -78,7 +83,8 @@ class RunDir:
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
         for path, mine in self._identity(config).items():
-            if differences := differing_settings(self._recorded(path, mine), mine):
+            found = differing_settings(without_places(self._recorded(path, mine)), without_places(mine))
+            if differences := [difference for difference in found if not self._is_moved(difference[0], contents or {})]:
                 key, old, new = differences[0]
                 more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
                 what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
@@ -87,11 +93,16 @@ class RunDir:
                     f"generation.reuse=[{self.records}] what stays the same is not made again)"
                 )
 
-    def claim(self, config: Config) -> None:
+    def claim(self, config: Config, contents: Mapping[str, str] | None = None) -> None:
         """Make the directory this config's own, which `check` has allowed: the resolved config and wording are written into it."""
+        write_json(self.contents, contents or {})
         for path, content in self._identity(config).items():
             with atomic_write(path) as temporary:
                 temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def _is_moved(self, key: str, contents: Mapping[str, str]) -> bool:
+        """Whether what a setting names is what it was, at another place."""
+        return key in contents and (read_json(self.contents) or {}).get(key) == contents[key]
 
     def _recorded(self, path: Path, mine: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a file of the directory's identity says, `mine` where there is none; what an older version did not know is default."""

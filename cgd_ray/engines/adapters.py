@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cgd_ray.data.json_text import read_object
+from cgd_ray.data.models import tensor_shapes
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256
-from cgd_ray.data.weights import tensor_shapes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of peft's names of layers

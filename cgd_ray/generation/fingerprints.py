@@ -12,6 +12,7 @@ from typing import Any
 
 from cgd_ray.config import MEMORY_ARGUMENTS, Config, RoleConfig, identity
 from cgd_ray.data.json_text import read_object
+from cgd_ray.data.models import COMMIT, HubModel, from_hub
 from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.records import Turn, short_hash
 from cgd_ray.data.template import CLOCK, PINNED_DAY
@@ -54,11 +55,14 @@ def attempt_fingerprint(role: RoleConfig, prompts: Prompts) -> str:
     return _fingerprint(_role_identity(role), [prompts.student_system, prompts.solve])
 
 
-def model_identity(model: str) -> str:
-    """A local directory's content, or a hub name with the commit that is in the cache ("unknown" before its first download)."""
+def model_identity(model: str, revision: str | None = None) -> str:
+    """A local directory's content, or a hub model's name with its commit ("unknown" where neither `revision` nor the cache has one)."""
+    if (found := from_hub(model)) is not None:
+        return str(found)
     directory = Path(model)
     if not directory.is_dir():
-        return f"{model}@{_cached_commit(model)}"
+        commit = revision if revision is not None and COMMIT.fullmatch(revision) else _cached_commit(model)
+        return str(HubModel(model, commit))
     digest = hashlib.sha256()
     for name in IDENTITY_FILES:
         if (directory / name).is_file():
@@ -71,7 +75,7 @@ def model_identity(model: str) -> str:
 
 
 def _role_identity(role: RoleConfig) -> dict[str, Any]:
-    aside = {"model", "adapter", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
+    aside = {"model", "revision", "adapter", "placement", "api", "chat_template", "request_timeout_s", "stall_timeout_s"}
     settings = identity(role, exclude=aside)
     settings["engine"] = {name: value for name, value in settings["engine"].items() if name not in MEMORY_ARGUMENTS}
     if role.api is not None:
@@ -83,7 +87,7 @@ def _role_identity(role: RoleConfig) -> dict[str, Any]:
         settings["adapter"] = adapter_identity(role.adapter)
     if settings["engine"].get("dtype") == _saved_dtype(role.model):
         del settings["engine"]["dtype"]  # computed as it was saved, which goes without saying
-    return {**settings, "model": model_identity(role.model)}
+    return {**settings, "model": model_identity(role.model, role.revision)}
 
 
 def _saved_dtype(model: str) -> str:

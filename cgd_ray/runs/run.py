@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from cgd_ray.cluster.capacity import check_cluster, check_cpus_here, check_memory
 from cgd_ray.cluster.connection import connected, starts_here
+from cgd_ray.cluster.hub import ROLES, fetch_weights, pinned
 from cgd_ray.cluster.precision import as_begun, chosen, settle
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
+from cgd_ray.cluster.storage import check_shared
 from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json
 from cgd_ray.generation.failed_rows import has_failed_rows
@@ -22,27 +24,32 @@ from cgd_ray.process.console import Screen
 from cgd_ray.process.faults import failing, refusing
 from cgd_ray.process.stopping import stopped_by_signals
 from cgd_ray.reporting.summary import closing_rows, summarise
+from cgd_ray.runs.contents import contents_of
+from cgd_ray.runs.lease import leased
 from cgd_ray.runs.stages import COMMANDS, EVALUATE_BASE, GENERATE, LIVE_RUN, PACK, SELECT, Session, Stage
-from cgd_ray.runs.work_lists import check_given_records, make_work_lists
+from cgd_ray.runs.work_lists import LATER, check_given_records, make_work_lists
 
 
-def execute(command: str, config: Config, retry_failed: bool = False) -> None:
+def execute(command: str, config: Config, retry_failed: bool = False, take_over: bool = False) -> None:
     """Run what is unfinished of a command's stages, then write summary.json, in any case, and print the closing table.
 
-    With `retry_failed` rows of the generation that have failed are made again. Raises RefusedError for what is found wrong before the
-    first stage, StageFailedError for a stage that could not finish.
+    With `retry_failed` rows of the generation that have failed are made again; with `take_over` a driver that is still at work on the
+    run directory is made to end. Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that
+    could not finish.
     """
-    run = RunDir(config.run_dir)
+    run, named = RunDir(config.run_dir), config
     with refusing():
+        config = pinned(config, _roles(command, config), read_json(run.contents) or {})
         if (recorded := run.recorded_config()) is not None:
-            config = as_begun(config, recorded)
-        run.check(config)
+            config, named = as_begun(config, recorded), as_begun(named, recorded)
+        run.check(named, contents_of(config))
         retries_failed = retry_failed and has_failed_rows(config, run)
         notes: list[str] = []
         work_lists, decontamination = make_work_lists(command, config, run, notes)
-    with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs):
+    with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs), leased(run.lease, screen.say, take_over):
         session = Session(
             config=config,
+            named=named,
             run=run,
             screen=screen,
             work_lists=work_lists,
@@ -66,6 +73,11 @@ def execute(command: str, config: Config, retry_failed: bool = False) -> None:
         screen.say(f"summary: {run.summary}")
         if summary["training"] is not None:
             screen.say(f"model:   {run.model}")
+
+
+def _roles(command: str, config: Config) -> tuple[str, ...]:
+    """The models that a command may need."""
+    return ("student",) if command in LATER or config.records is not None else ROLES
 
 
 def _pending(command: str, session: Session) -> list[Stage]:
@@ -99,17 +111,20 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
         if starts_here(config.cluster):
             check_cpus_here(config, phases)  # at once: starting Ray and loading tokenizers take their time
         generates = not phases.isdisjoint({"generate", "live"})
-        check_models(config, session.work_lists[run.work_list], ("student", "teacher") if generates else ("student",))
+        roles = ROLES if generates else ("student",)
+        check_models(config, session.work_lists[run.work_list], roles)
         if generates and starts_here(config.cluster):
             check_key(config.teacher)
         with connected(config.cluster) as resources, stopped_by_signals(session.screen.say):
             for wait in (*check_cluster(config, resources, phases), *check_memory(config, resources, phases)):
                 session.screen.say(wait)
-            if run.recorded_config() is None:
-                config = settle(config, resources)
-                session = replace(session, config=config)
+            check_shared(run.root)
+            fetch_weights(config, roles, session.screen.say)
+            recorded = run.recorded_config()
+            config = settle(config, resources) if recorded is None else as_begun(config, recorded)
+            session = replace(session, config=config)
             session.screen.say(f"precision: {', '.join(f'{name} {kind}' for name, kind in chosen(config).items() if kind)}")
-            run.claim(config)
+            run.claim(as_begun(session.named, config), contents_of(config))
             for path, work in session.work_lists.items():
                 write_work_list(work, path)
             if session.decontamination is not None:

@@ -34,6 +34,9 @@ class Session:
     """What a stage works with."""
 
     config: Config
+    """With directories of the cache in place of models of the hub."""
+    named: Config
+    """As it is written."""
     run: RunDir
     screen: Screen
     work_lists: Mapping[Path, pa.Table]

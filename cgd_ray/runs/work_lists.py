@@ -35,6 +35,7 @@ def make_work_lists(command: str, config: Config, run: RunDir, notes: list[str])
     ValueError, one line, for a source that cannot be read before its work list is written, or that has changed since.
     """
     reports: list[dict[str, Any]] = []
+    goes_on = command in LATER and _from_where_they_were(config, run.recorded_config())
 
     def training() -> pa.Table:
         problems = _training_problems(config, run, notes, reports)
@@ -42,18 +43,23 @@ def make_work_lists(command: str, config: Config, run: RunDir, notes: list[str])
             _check_answers(problems, setting, "problems")
         return make_work_list(problems, config.generation.num_samples)
 
-    lists = {run.work_list: _settled(command, run.work_list, training, notes)}
+    lists = {run.work_list: _settled(goes_on, run.work_list, training, notes)}
     if config.evaluation is not None:
-        lists[run.evaluation_work_list] = _settled(command, run.evaluation_work_list, lambda: _evaluation_list(config, notes), notes)
+        lists[run.evaluation_work_list] = _settled(goes_on, run.evaluation_work_list, lambda: _evaluation_list(config, notes), notes)
     if config.training.validation is not None and config.training.validation.answers is not None:
         lists[run.validation_work_list] = problems_to_answer(lists[run.work_list], config.training.validation)
         check_work_list(lists[run.validation_work_list], run.validation_work_list)
     return lists, reports[0] if reports else None
 
 
-def _settled(command: str, path: Path, make: Callable[[], pa.Table], notes: list[str]) -> pa.Table:
-    """The work list at a path, or else a new one; where the command begins a run, they must be the same."""
-    if path.exists() and command in LATER:
+def _from_where_they_were(config: Config, recorded: Config | None) -> bool:
+    """Whether the problems are taken from the same files or data sets as when the run began; else they are compared."""
+    return recorded is None or (config.problems, config.evaluation) == (recorded.problems, recorded.evaluation)
+
+
+def _settled(goes_on: bool, path: Path, make: Callable[[], pa.Table], notes: list[str]) -> pa.Table:
+    """The work list at a path, or else a new one; unless the command just goes on with the first, they must be the same."""
+    if path.exists() and goes_on:
         return pq.read_table(path)
     try:
         work = make()

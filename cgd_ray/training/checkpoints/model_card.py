@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from cgd_ray.data.models import from_hub
 from cgd_ray.data.rundir import read_manifest
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.observe.measurements import read_measurements
@@ -68,6 +69,8 @@ def _answered(best: float | None, best_step: int | None) -> str:
 
 def _public_name(name: str) -> str:
     """A hub name as it is; of a path its last part, which says nothing about the machine."""
+    if (found := from_hub(name)) is not None:
+        return found.name
     return Path(name).name if Path(name).is_absolute() else name
 
 

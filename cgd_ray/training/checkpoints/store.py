@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cgd_ray.config import EXECUTION_ONLY, TrainingConfig, identity
+from cgd_ray.data.models import from_hub
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import file_sha256, read_json, read_manifest, write_json
 from cgd_ray.engines.adapters import adapter_identity
@@ -228,7 +229,9 @@ def _is_undamaged(directory: Path, changed: ChangedParts = changed_parts) -> boo
 
 
 def _model_identity(model: str) -> Any:
-    """Content of a local model's config and the sizes of its weights; a hub model's name."""
+    """Content of a local model's config and the sizes of its weights; a hub model's name and commit."""
+    if (found := from_hub(model)) is not None:
+        return str(found)
     directory = Path(model)
     if not directory.is_dir():
         return model
