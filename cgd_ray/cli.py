@@ -1,7 +1,8 @@
 """`cgd`: parses the command line, loads the config, then imports the stage; nothing heavy is imported before.
 
 `cgd run jobs/configs/tinymath.yaml training.learning_rate=1e-4`; `cgd --help` lists the commands.
-Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted, 143 stopped by SIGTERM.
+Exit codes: 0 done, 1 a stage failed (what it made is kept), 2 refused before anything began, 130 interrupted, 143 stopped by SIGTERM; of a
+job that is followed, those of its driver.
 """
 
 import argparse
@@ -20,10 +21,19 @@ COMMANDS = {
     "generate": "attempts, critiques and refinements, graded and selected",
     "train": "the student on the selected records, exported as a Hugging Face directory",
     "evaluate": "the student before and after, on the problem alone",
+    "submit": "all stages as a job of a Ray cluster that runs elsewhere, followed to its end",
     "inspect": "show examples with the trained tokens in colour, and what is not trained on and why",
     "export-data": "write the examples as JSON lines for other trainers",
     "config": "print the resolved config with each setting's documentation",
 }
+WRITING = ("run", "generate", "train", "evaluate")
+"""Commands that write a run directory."""
+ON_JOBS = {
+    "status": "the jobs that were submitted to a cluster, and what has become of them",
+    "logs": "what a job has printed",
+    "stop": "end a job where it can go on, and wait for that",
+}
+"""Commands on jobs of a cluster."""
 FORMATS = ("trl", "alpaca", "sharegpt")
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -34,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed, further = parser.parse_known_args(arguments)  # overrides may stand behind options, where argparse does not expect them
     if unknown := [word for word in further if word.startswith("-")]:
         parser.error(f"unknown option {unknown[0]}")
+    if further and parsed.command in ON_JOBS:
+        parser.error(f"unknown argument {further[0]}")
     parsed.overrides += further
     if parsed.arm is not None:
         parsed.overrides.append(f"training.arm={parsed.arm}")
     try:
-        return _run(parsed)
+        return _of_jobs(parsed) if parsed.command == "submit" or parsed.command in ON_JOBS else _run(parsed)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
 
@@ -60,7 +72,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from cgd_ray.runs.run import execute
 
     try:
-        execute(parsed.command, config, parsed.retry_failed)
+        execute(parsed.command, config, parsed.retry_failed, parsed.take_over)
     except RefusedError as error:
         return _complain(error, EXIT_REFUSED)
     except StageFailedError as error:
@@ -68,6 +80,65 @@ def _run(parsed: argparse.Namespace) -> int:
     except StoppedError as error:
         return _complain(error, error.exit_code)
     return 0
+
+
+def _of_jobs(parsed: argparse.Namespace) -> int:
+    """What is done on a cluster that runs elsewhere."""
+    from cgd_ray.cluster.jobs.client import UnreachableError
+
+    try:
+        return _submit(parsed) if parsed.command == "submit" else _on_job(parsed)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the job goes on, `cgd logs JOB --follow` shows it and `cgd stop JOB` ends it", EXIT_INTERRUPTED)
+    except UnreachableError as error:
+        return _complain(f"the cluster does not answer ({error}); the same command asks it again", EXIT_FAILED)
+    except ValueError as error:
+        return _complain(error, EXIT_REFUSED)
+
+
+def _submit(parsed: argparse.Namespace) -> int:
+    from cgd_ray.cluster.jobs.client import Jobs
+    from cgd_ray.cluster.jobs.submission import Submission, check, submit
+    from cgd_ray.config import read_config
+
+    submission = Submission(
+        config=read_config(parsed.config, parsed.overrides),
+        source=parsed.config,
+        overrides=parsed.overrides,
+        uploads=parsed.upload,
+        per_phase=parsed.per_phase,
+        waits=parsed.wait,
+    )
+    check(submission)
+    return submit(submission, Jobs.at(parsed.address), _write, _say)
+
+
+def _on_job(parsed: argparse.Namespace) -> int:
+    from cgd_ray.cluster.jobs.client import Jobs
+    from cgd_ray.cluster.jobs.submission import show_logs, table
+    from cgd_ray.cluster.jobs.watching import stop
+
+    jobs = Jobs.at(parsed.address)
+    if parsed.command == "logs":
+        return show_logs(jobs, parsed.job, _write, _say, parsed.follow)
+    if parsed.command == "stop":
+        _say(f"{parsed.job} has ended: {stop(jobs, parsed.job, _say)['status']}")
+        return 0
+    found = jobs.all() if parsed.job is None else [jobs.look(parsed.job)]
+    if not found:
+        _say("no job was submitted with `cgd submit` yet")
+    for row in table(found):
+        _say("  ".join(f"{value:<{width}}" for value, width in zip(row.values(), (32, 14, 16, 0), strict=True)))
+    return 0
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    _write(f"{line}\n")
 
 
 def _config(config: "Config", parsed: argparse.Namespace) -> None:
@@ -110,14 +181,38 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "overrides", metavar="a.b=c", nargs="*", help="settings that replace the file's, e.g. training.num_workers=4; values are YAML"
         )
-        command.set_defaults(arm=None, retry_failed=False)
+        command.set_defaults(arm=None, retry_failed=False, take_over=False)
         _add_options(name, command)
+    for name, help_text in ON_JOBS.items():
+        command = commands.add_parser(name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.")
+        command.add_argument("job", metavar="JOB", nargs="?" if name == "status" else None, help="its name, as `cgd submit` says it")
+        command.set_defaults(arm=None, overrides=[])
+        _add_address(command)
+        if name == "logs":
+            command.add_argument("--follow", action="store_true", help="until the job ends; the exit code is then its driver's")
     return parser
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--address",
+        metavar="URL",
+        help="of the cluster's dashboard, e.g. http://HEAD:8265; RAY_API_SERVER_ADDRESS or RAY_ADDRESS if left out",
+    )
 
 
 def _add_options(name: str, command: argparse.ArgumentParser) -> None:
     if name in ("run", "generate"):
         command.add_argument("--retry-failed", action="store_true", help="make the rows again that have failed before")
+    if name in WRITING:
+        command.add_argument("--take-over", action="store_true", help="make a driver end that is still at work on the run directory")
+    if name == "submit":
+        _add_address(command)
+        command.add_argument("--per-phase", action="store_true", help="generate, train and evaluate as jobs one after another")
+        command.add_argument(
+            "--no-upload", dest="upload", action="store_false", help="the cluster's images hold the config and this package"
+        )
+        command.add_argument("--no-wait", dest="wait", action="store_false", help="do not follow the job to its end")
     if name == "inspect":
         command.add_argument("--arm", metavar="ARM", help="the arm to show, that of the config if left out")
         command.add_argument("--count", type=_positive, default=3, metavar="N", help="examples to show, %(default)s if left out")

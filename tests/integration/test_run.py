@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -57,7 +58,9 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     root = tmp_path_factory.mktemp("head")
     (root / "token").write_text(secrets.token_hex())
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token")}
+    path = f"{RAY.parent}:{os.environ['PATH']}"  # jobs that `cgd submit` sends begin with `python`
+    environment = {**os.environ, **token, "RAY_USAGE_STATS_ENABLED": "0", "PATH": path}
     ports = [free_port() for _ in range(3)]
     options = ["--port", "--dashboard-port", "--dashboard-agent-listen-port"]
     arguments = [f"{option}={port}" for option, port in zip(options, ports, strict=True)]
@@ -146,7 +149,8 @@ def test_greedy_through_the_pipeline_is_greedy_through_bare_vllm(finished: Path)
 
 def test_the_same_command_again_repeats_nothing(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def state() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name not in {"summary.json"}}
+        files = [path for path in finished.rglob("*") if path.is_file() and path.parent.name != "lease" and path.name != "summary.json"]
+        return {path: path.stat().st_mtime_ns for path in files}
 
     before, summary = state(), read_summary(finished)
     assert main(["run", CONFIG, f"run_dir={finished}", *SETTINGS]) == 0
@@ -184,6 +188,24 @@ def test_the_last_checkpoint_has_answered_held_out_problems_beside_the_training_
     chat = Chat.load(str(model))
     inputs = [chat.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in rows]
     assert [row["attempt"] for row in rows] == bare_vllm(str(model), inputs, max_tokens=128)
+
+
+def cgd_submit(head: Head, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "cgd_ray.cli", "submit", CONFIG, "--address", head.dashboard, *arguments]
+    return subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_job_that_is_submitted_again_from_an_upload_goes_on_and_one_of_another_config_is_refused(head: Head, finished: Path) -> None:
+    finished_at = (finished / "model" / "manifest.json").stat().st_mtime_ns
+    done = cgd_submit(head, f"run_dir={finished}", *SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^upload: \d+ files, 3\.\d MiB; the largest:$", done.stdout, re.MULTILINE)
+    assert "pass@1 after" in done.stdout
+    assert (finished / "model" / "manifest.json").stat().st_mtime_ns == finished_at
+    refused = cgd_submit(head, f"run_dir={finished}", *SETTINGS, "training.seed=1")
+    assert refused.returncode == 2, "the exit code of the job's driver"
+    assert "cgd: run_dir" in refused.stdout
+    assert "run-2 has ended with exit code 2" in refused.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,129 @@
+"""The main job on three machines with a token: as on one machine, however it is submitted, and whatever is lost on the way."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgd_ray.data.durable import IDS, committed
+from cgd_ray.data.rundir import RunDir, file_sha256, manifest_parts
+from tests.cluster.lab import DASHBOARD, RAY, SHARED, Lab, lab, why_not
+
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
+
+CONFIG = "jobs/configs/tinymath.yaml"
+CGD = [sys.executable, "-m", "cgd_ray.cli"]
+NUM_PROBLEMS = 96
+SETTINGS = (
+    f"problems.limit={NUM_PROBLEMS}",
+    "evaluation.problems.limit=24",
+    "student.engine={dtype: float32}",
+    "teacher.engine={dtype: float32}",
+    "training.precision=fp32",
+    "training.num_epochs=2",
+    "training.checkpoint_every_steps=2",
+)
+JOB_S = 600
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A head without CPUs and two nodes."""
+    with lab(tmp_path_factory.mktemp("lab")) as machines:
+        machines.start_head()
+        for number in (2, 3):
+            machines.add_node(number)
+        yield machines
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The same job on this machine, in a Ray of its own."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    done = subprocess.run([*CGD, "run", CONFIG, f"run_dir={run_dir}", *SETTINGS], capture_output=True, text=True, timeout=JOB_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return RunDir(run_dir)
+
+
+def outside(machines: Lab, name: str) -> RunDir:
+    """A run directory as it is seen from here."""
+    return RunDir(machines.shared / name)
+
+
+def submitting(name: str, *settings: str) -> list[str]:
+    return [*CGD, "submit", CONFIG, "--address", DASHBOARD, f"run_dir={SHARED / name}", *SETTINGS, *settings]
+
+
+def texts(run: RunDir) -> dict[str, Any]:
+    """What was generated for each record."""
+    table = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.records)])
+    return {row["record_id"]: [row[name] for name in ("attempt", "critique", "refinement", "error")] for row in table.to_pylist()}
+
+
+def losses(run: RunDir) -> list[float]:
+    return [json.loads(line)["train/loss"] for line in run.metrics.read_text().splitlines()]
+
+
+def assert_as_alone(run: RunDir, alone: RunDir) -> None:
+    """The records and the student of the undisturbed run on one machine."""
+    assert texts(run) == texts(alone)
+    assert losses(run) == losses(alone)
+    assert file_sha256(run.model / "model.safetensors") == file_sha256(alone.model / "model.safetensors")
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + JOB_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_job_that_cgd_submits_makes_the_records_and_the_student_of_one_machine(machines: Lab, alone: RunDir) -> None:
+    done = machines.run(submitting("cgd"), JOB_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_as_alone(outside(machines, "cgd"), alone)
+
+
+def test_a_job_that_ray_submits_does_too(machines: Lab, alone: RunDir) -> None:
+    command: list[str | Path] = [RAY, "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--", "python", "jobs/run.py", CONFIG]
+    done = machines.run([*command, f"run_dir={SHARED / 'ray'}", *SETTINGS], JOB_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_as_alone(outside(machines, "ray"), alone)
+
+
+def test_whoever_has_no_token_is_refused(machines: Lab) -> None:
+    done = machines.run(submitting("nobody"), 60, RAY_AUTH_MODE="", RAY_AUTH_TOKEN_PATH="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cgd: the cluster wants a token (Authentication required: Unauthorized")
+
+
+@pytest.mark.parametrize("moment", ["generation", "training"])
+def test_a_node_that_is_lost_costs_no_record_and_no_step(moment: str, machines: Lab, alone: RunDir) -> None:
+    name = f"lost-{moment}"
+    run = outside(machines, name)
+    process = subprocess.Popen(
+        machines.on_client(submitting(name, "training.max_failures=2", "generation.rows_per_block=8")),
+        env=machines.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    is_time = {
+        "generation": lambda: len(committed(run.generation_state / IDS)) >= 2,
+        "training": lambda: any(run.checkpoints.glob("step-*/manifest.json")),
+    }[moment]
+    wait_until(is_time, process)
+    machines.kill_node(3)
+    machines.add_node(3)
+    output, _ = process.communicate(timeout=JOB_S)
+    assert process.returncode == 0, output
+    assert texts(run) == texts(alone)
+    assert losses(run) == losses(alone)
