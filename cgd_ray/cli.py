@@ -34,6 +34,7 @@ ON_JOBS = {
     "stop": "end a job where it can go on, and wait for that",
 }
 """Commands on jobs of a cluster."""
+RENDER = "what a cluster is to be started with, from a run's config: the manifests, on standard output"
 FORMATS = ("trl", "alpaca", "sharegpt")
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.arm is not None:
         parsed.overrides.append(f"training.arm={parsed.arm}")
     try:
-        return _of_jobs(parsed) if parsed.command == "submit" or parsed.command in ON_JOBS else _run(parsed)
+        return ELSEWHERE.get(parsed.command, _run)(parsed)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
 
@@ -94,6 +95,17 @@ def _of_jobs(parsed: argparse.Namespace) -> int:
         return _complain(f"the cluster does not answer ({error}); the same command asks it again", EXIT_FAILED)
     except ValueError as error:
         return _complain(error, EXIT_REFUSED)
+
+
+def _render(parsed: argparse.Namespace) -> int:
+    from cgd_ray.cluster.rendering import render
+    from cgd_ray.config import read_config
+
+    try:
+        _write(render(read_config(parsed.config, parsed.overrides), parsed.kind, parsed.values))
+    except ValueError as error:
+        return _complain(error, EXIT_REFUSED)
+    return 0
 
 
 def _submit(parsed: argparse.Namespace) -> int:
@@ -161,6 +173,12 @@ def _export_data(config: "Config", parsed: argparse.Namespace) -> None:
     sys.stdout.write(f"{parsed.output}: {written:,} examples\n")
 
 
+ELSEWHERE: dict[str, Callable[[argparse.Namespace], int]] = {
+    "submit": _of_jobs,
+    **dict.fromkeys(ON_JOBS, _of_jobs),
+    "cluster": _render,
+}
+"""Commands on clusters that run elsewhere."""
 LOOKING: dict[str, Callable[["Config", argparse.Namespace], None]] = {
     "config": _config,
     "inspect": _inspect,
@@ -177,10 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.")
-        command.add_argument("config", metavar="CONFIG", help="YAML file; jobs/configs/ holds examples")
-        command.add_argument(
-            "overrides", metavar="a.b=c", nargs="*", help="settings that replace the file's, e.g. training.num_workers=4; values are YAML"
-        )
+        _add_config(command)
         command.set_defaults(arm=None, retry_failed=False, take_over=False)
         _add_options(name, command)
     for name, help_text in ON_JOBS.items():
@@ -190,7 +205,30 @@ def _parser() -> argparse.ArgumentParser:
         _add_address(command)
         if name == "logs":
             command.add_argument("--follow", action="store_true", help="until the job ends; the exit code is then its driver's")
+    _add_render(commands.add_parser("cluster", help=RENDER, description=f"{RENDER[0].upper()}{RENDER[1:]}."))
     return parser
+
+
+def _add_render(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=["render"], help="fill a template in")
+    _add_config(command)
+    command.add_argument("--kind", choices=["kuberay"], required=True, help="of cluster")
+    command.add_argument(
+        "--set",
+        dest="values",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what the config does not say, e.g. --set image=REGISTRY/IMAGE:TAG; docs/clusters.md has all",
+    )
+    command.set_defaults(arm=None)
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="YAML file; jobs/configs/ holds examples")
+    command.add_argument(
+        "overrides", metavar="a.b=c", nargs="*", help="settings that replace the file's, e.g. training.num_workers=4; values are YAML"
+    )
 
 
 def _add_address(command: argparse.ArgumentParser) -> None:

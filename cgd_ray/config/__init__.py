@@ -6,7 +6,7 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 from cgd_ray.config.base import Settings, identity
-from cgd_ray.config.loading import differing_settings, load_config, read_config, to_yaml
+from cgd_ray.config.loading import differing_settings, load_config, parse_settings, read_config, to_yaml
 from cgd_ray.config.paths import named_paths, without_places
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSourceConfig, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
@@ -44,6 +44,7 @@ __all__ = [
     "identity",
     "load_config",
     "named_paths",
+    "parse_settings",
     "read_config",
     "to_yaml",
     "without_places",

@@ -5,14 +5,17 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cgd_ray.config.base import Settings
 from cgd_ray.config.paths import resolved
 from cgd_ray.config.tree import Config, is_execution_only
 from cgd_ray.config.yaml_text import parse_yaml, read_yaml
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 OVERRIDE_SHOWN = 200
 """Characters of an override that a message repeats."""
@@ -40,10 +43,15 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
     for override in overrides:
         _apply_override(tree, override)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError("\n".join(_explain(tree, item) for item in error.errors())) from None
+    return _validated(Config, tree)
+
+
+def parse_settings(model: type[SettingsT], overrides: Sequence[str]) -> SettingsT:
+    """Settings of another kind from `a.b=c` alone. Raises ValueError as load_config()."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(tree, override)
+    return _validated(model, tree)
 
 
 def to_yaml(config: Config, with_docs: bool = False) -> str:
@@ -78,25 +86,31 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"override {override[:OVERRIDE_SHOWN]!r}: the value is {error}; put it in single quotes") from None
 
 
-def _explain(tree: Any, item: Mapping[str, Any]) -> str:
+def _validated(model: type[SettingsT], tree: Mapping[str, Any]) -> SettingsT:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(model, item) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     """One line for one pydantic error; an unknown key gets the nearest valid name."""
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
-        valid = _valid_names(location[:-1])
+        valid = _valid_names(model, location[:-1])
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
         return f"unknown setting {key}; {hint}"
     if item["type"] == "missing":
-        return f"setting {key} is missing; add it to the config or give {key}=VALUE"
+        return f"setting {key} is missing; {'add it to the config or ' if model is Config else ''}give {key}=VALUE"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{key or 'config'}: {message}"
     return f"setting {key} is {item['input']!r}: {message}"
 
 
-def _valid_names(location: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Config
+def _valid_names(model: type[BaseModel], location: Sequence[str]) -> list[str]:
     for part in location:
         if part.isdigit():  # a place in a list of settings
             continue

@@ -96,6 +96,7 @@ class Lab:
         process = self._nodes.pop(number)
         process.kill()
         process.wait()
+        self._ip(f"link delete v{number}")  # the kernel does so too, a little later
 
     def cut(self, number: int, is_cut: bool) -> None:
         """Take a node's network away, or give it back."""

@@ -29,6 +29,7 @@ SETTINGS = (
     "training.precision=fp32",
     "training.num_epochs=2",
     "training.checkpoint_every_steps=2",
+    "training.cpus_per_worker=2",  # so that each node has room for one of the two
 )
 JOB_S = 600
 
@@ -47,7 +48,8 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The same job on this machine, in a Ray of its own."""
     run_dir = tmp_path_factory.mktemp("alone") / "run"
-    done = subprocess.run([*CGD, "run", CONFIG, f"run_dir={run_dir}", *SETTINGS], capture_output=True, text=True, timeout=JOB_S)
+    command = [*CGD, "run", CONFIG, f"run_dir={run_dir}", *SETTINGS, "cluster.num_cpus=4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=JOB_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return RunDir(run_dir)
 
