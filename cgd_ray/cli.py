@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=["render"], help="fill a template in")
     _add_config(command)
-    command.add_argument("--kind", choices=["kuberay"], required=True, help="of cluster")
+    command.add_argument("--kind", choices=["kuberay", "slurm"], required=True, help="of cluster")
     command.add_argument(
         "--set",
         dest="values",

@@ -43,6 +43,7 @@ ip link set lo up
 until ip link show eth0 > /dev/null 2>&1; do sleep 0.05; done
 ip addr add "$ADDRESS/24" dev eth0
 ip link set eth0 up
+eval "$SET_UP"
 cd "$REPOSITORY"
 exec "$@"
 """
@@ -66,7 +67,9 @@ class Lab:
             directory.mkdir()
         names = [f"{NETWORK}.{number} {_name(number)}" for number in range(1, MAX_NODES + 1)]
         self._hosts.write_text("\n".join(["127.0.0.1 localhost", f"{CLIENT} client", *names]) + "\n")
-        self._nodes = dict[int, "subprocess.Popen[bytes]"]()
+        self._nodes, self._pids = dict[int, "subprocess.Popen[bytes]"](), dict[int, int]()
+        self.set_up = ""
+        """What each machine does before its command, where that is more than Ray."""
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             "RAY_AUTH_MODE": "token",
@@ -83,13 +86,31 @@ class Lab:
 
     def start_head(self, num_cpus: int = 0) -> None:
         """The first node, with the dashboard."""
-        options = ["--head", "--port=6379", "--dashboard-host=0.0.0.0", "--dashboard-port=8265"]
-        self._start(1, [*options, f"--num-cpus={num_cpus}"])
+        options = ["--head", "--port=6379", "--dashboard-host=0.0.0.0", "--dashboard-port=8265", f"--num-cpus={num_cpus}"]
+        self.start(1, _ray(1, options))
         self._wait_for_dashboard()
 
     def add_node(self, number: int, num_cpus: int = 2) -> None:
         """Another node, by its number from 2 on."""
-        self._start(number, [f"--address={HEAD}:6379", f"--num-cpus={num_cpus}"])
+        self.start(number, _ray(number, [f"--address={HEAD}:6379", f"--num-cpus={num_cpus}"]))
+
+    def start(self, number: int, command: Sequence[str], set_up: str = "") -> None:
+        """A node that is what a command makes of it, after some lines of the shell."""
+        address = f"{NETWORK}.{number}"
+        told = {"NAME": _name(number), "ADDRESS": address, "SHARED": self.shared, "REPOSITORY": REPOSITORY, "HOSTS": self._hosts}
+        inside = ["nsenter", f"--target={self._pid}", "--net", "--", *UNSHARE, "bash", "-c", NODE, "node", *command]
+        environment = self.told({name: str(value) for name, value in told.items()}) | {"RAY_AUTH_TOKEN_PATH": str(SHARED / "token")}
+        with (self._logs / f"{_name(number)}.log").open("ab") as log:
+            self._nodes[number] = process = subprocess.Popen(inside, env={**environment, "SET_UP": set_up}, stdout=log, stderr=log)
+        self._pids[number] = _descendant(process.pid, "bash")
+        self._ip(f"link add v{number} type veth peer name eth0 netns {self._pids[number]}")
+        self._ip(f"link set v{number} master br0")
+        self._ip(f"link set v{number} up")
+
+    def on_node(self, number: int, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """A command on a node."""
+        inside = ["nsenter", f"--target={self._pids[number]}", "--mount", "--net", "--uts", "--pid", "--", *command]
+        return subprocess.run(inside, env=self.told({}), capture_output=True, text=True, timeout=PATIENCE_S)
 
     def kill_node(self, number: int) -> None:
         """As when the power fails."""
@@ -126,19 +147,6 @@ class Lab:
             process.kill()
             process.wait()
 
-    def _start(self, number: int, options: Sequence[str]) -> None:
-        address = f"{NETWORK}.{number}"
-        told = {"NAME": _name(number), "ADDRESS": address, "SHARED": self.shared, "REPOSITORY": REPOSITORY, "HOSTS": self._hosts}
-        ray = [RAY, "start", "--block", f"--node-ip-address={address}", "--object-store-memory=200000000", *options]
-        inside = ["nsenter", f"--target={self._pid}", "--net", "--", *UNSHARE, "bash", "-c", NODE, "node", *ray]
-        environment = self.told({name: str(value) for name, value in told.items()}) | {"RAY_AUTH_TOKEN_PATH": str(SHARED / "token")}
-        with (self._logs / f"{_name(number)}.log").open("ab") as log:
-            self._nodes[number] = process = subprocess.Popen([str(word) for word in inside], env=environment, stdout=log, stderr=log)
-        pid = _descendant(process.pid, "bash")
-        self._ip(f"link add v{number} type veth peer name eth0 netns {pid}")
-        self._ip(f"link set v{number} master br0")
-        self._ip(f"link set v{number} up")
-
     def _ip(self, words: str) -> None:
         subprocess.run(["nsenter", f"--target={self._pid}", "--net", "--", "ip", *words.split()], check=True)
 
@@ -158,6 +166,10 @@ def lab(root: Path) -> Iterator[Lab]:
         yield machines
     finally:
         machines.close()
+
+
+def _ray(number: int, options: Sequence[str]) -> list[str]:
+    return [str(RAY), "start", "--block", f"--node-ip-address={NETWORK}.{number}", "--object-store-memory=200000000", *options]
 
 
 def _name(number: int) -> str:

@@ -1,35 +1,31 @@
-"""What a cluster is to be started with, from a run's config and few values: the templates of the directory cluster/, filled in.
+"""A RayJob of KubeRay's with all that it needs but storage and image, from a run's config and few values.
 
 The worker groups follow from the config: each role's engines, and the training's workers, get nodes that fit them, from none to as many as
-the config may use. How to use: `cgd cluster render CONFIG --kind kuberay image=REGISTRY/IMAGE storage=CLAIM`.
+the config may use. How to use: `cgd cluster render CONFIG --kind kuberay --set image=REGISTRY/IMAGE --set storage=CLAIM`.
 """
 
-import json
 import math
 import re
 import shlex
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from cgd_ray.cluster.jobs.upload import check_run_dir
+from cgd_ray.cluster.rendering.templates import filled_in
 from cgd_ray.config import Config, RoleConfig, named_paths, parse_settings, to_yaml
 from cgd_ray.config.base import Count, Settings
 
-KINDS = {"kuberay": "kuberay.yaml.j2"}
-"""Each kind of cluster and its template."""
-HERE, INSTALLED = Path(__file__).parents[2] / "cluster", Path(sysconfig.get_path("data")) / "share" / "cgd_ray" / "cluster"
 SHM_SHARE = 0.3
 """Of a node's memory for Ray's object store, which is Ray's own share."""
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
 
 
-class ClusterValues(Settings):
+class KubeRayValues(Settings):
     """What the config does not say."""
 
     image: str
@@ -71,7 +67,7 @@ class ClusterValues(Settings):
     """After which it is ended; the same job, created again, goes on."""
 
     @model_validator(mode="after")
-    def _secrets_name_a_key(self) -> "ClusterValues":
+    def _secrets_name_a_key(self) -> "KubeRayValues":
         for name, place in self.secrets.items():
             if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name) or not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", place):
                 raise ValueError(f"secrets has {name!r}, which is not of the form VARIABLE: SECRET/KEY; never write a secret itself here")
@@ -101,9 +97,9 @@ class Group:
         return max(1, int(self.memory_gib * SHM_SHARE))
 
 
-def render(config: Config, kind: str, overrides: Sequence[str]) -> str:
-    """The template of a kind, filled in. Raises ValueError, one line, for values that are missing or do not fit the config."""
-    values = parse_settings(ClusterValues, overrides)
+def render_kuberay(config: Config, overrides: Sequence[str]) -> str:
+    """The manifests. Raises ValueError, one line, for values that are missing or do not fit the config."""
+    values = parse_settings(KubeRayValues, overrides)
     _check(config, values)
     groups = worker_groups(config, values)
     head = _group("head", 1, 0, values)
@@ -112,33 +108,19 @@ def render(config: Config, kind: str, overrides: Sequence[str]) -> str:
         "GPU": sum(group.gpus * group.max_pods for group in groups),
     }
     limits = "{" + ", ".join(f"{name}: {count}" for name, count in most.items() if count) + "}"
-    filled_in: str = (
-        _templates()
-        .get_template(KINDS[kind])
-        .render(
-            values=values,
-            config=to_yaml(config).rstrip(),
-            entrypoint=shlex.join(["cgd", "run", "/etc/cgd/job.yaml", f"cluster.max_resources={limits}"]),
-            secrets={name: place.split("/", 1) for name, place in values.secrets.items()},
-            ray_version=version("ray"),
-            head=head,
-            groups=groups,
-        )
+    return filled_in(
+        "kuberay.yaml.j2",
+        values=values,
+        config=to_yaml(config).rstrip(),
+        entrypoint=shlex.join(["cgd", "run", "/etc/cgd/job.yaml", f"cluster.max_resources={limits}"]),
+        secrets={name: place.split("/", 1) for name, place in values.secrets.items()},
+        ray_version=version("ray"),
+        head=head,
+        groups=groups,
     )
-    return filled_in
 
 
-def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(  # noqa: S701  (YAML, in which every value that a person gives is quoted)
-        loader=FileSystemLoader(HERE if HERE.is_dir() else INSTALLED), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["quoted"] = json.dumps  # YAML contains JSON
-    return environment
-
-
-def worker_groups(config: Config, values: ClusterValues) -> list[Group]:
+def worker_groups(config: Config, values: KubeRayValues) -> list[Group]:
     """Nodes for each role's engines and for the training, each kind as many as the config may use at once."""
     groups = [_engines(name, role, values) for name, role in (("student", config.student), ("teacher", config.teacher)) if role.api is None]
     _, most = config.training.worker_range
@@ -149,7 +131,7 @@ def worker_groups(config: Config, values: ClusterValues) -> list[Group]:
     return [*groups, _group("trainer", math.ceil(cpus / values.head_cpus), 0, values)]
 
 
-def _engines(name: str, role: RoleConfig, values: ClusterValues) -> Group:
+def _engines(name: str, role: RoleConfig, values: KubeRayValues) -> Group:
     placement = role.placement
     if placement.gpus_per_replica >= 1:
         return _group(name, placement.max_replicas * placement.nodes_per_replica, int(placement.gpus_per_replica), values)
@@ -158,7 +140,7 @@ def _engines(name: str, role: RoleConfig, values: ClusterValues) -> Group:
     return _group(name, max(1, math.ceil(placement.max_replicas * placement.cpus_per_replica / values.head_cpus)), 0, values)
 
 
-def _group(name: str, max_pods: int, gpus: int, values: ClusterValues) -> Group:
+def _group(name: str, max_pods: int, gpus: int, values: KubeRayValues) -> Group:
     return Group(
         name=name,
         max_pods=max_pods,
@@ -169,7 +151,7 @@ def _group(name: str, max_pods: int, gpus: int, values: ClusterValues) -> Group:
     )
 
 
-def _check(config: Config, values: ClusterValues) -> None:
+def _check(config: Config, values: KubeRayValues) -> None:
     check_run_dir(config)
     if not PurePosixPath(config.run_dir).is_relative_to(values.shared):
         raise ValueError(f"run_dir {config.run_dir} is not in {values.shared}, which all pods mount; move it there, or set shared=")
