@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "the student on the selected records, exported as a Hugging Face directory",
     "evaluate": "the student before and after, on the problem alone",
     "submit": "all stages as a job of a Ray cluster that runs elsewhere, followed to its end",
+    "doctor": "what is wrong with the cluster that a run would have: versions, storage, clocks, names, room, connections",
     "inspect": "show examples with the trained tokens in colour, and what is not trained on and why",
     "export-data": "write the examples as JSON lines for other trainers",
     "config": "print the resolved config with each setting's documentation",
@@ -97,6 +98,23 @@ def _of_jobs(parsed: argparse.Namespace) -> int:
         return _complain(error, EXIT_REFUSED)
 
 
+def _doctor(parsed: argparse.Namespace) -> int:
+    from cgd_ray.cluster.connection import connected
+    from cgd_ray.cluster.doctor import examine
+    from cgd_ray.config import load_config
+
+    try:
+        config = load_config(parsed.config, parsed.overrides)
+        with connected(config.cluster) as resources:
+            found = examine(config)
+    except ValueError as error:
+        return _complain(error, EXIT_REFUSED)
+    for line in found:
+        _say(line)
+    _say(f"{len(resources.nodes)} nodes, {len(found)} findings")
+    return EXIT_FAILED if found else 0
+
+
 def _render(parsed: argparse.Namespace) -> int:
     from cgd_ray.cluster.rendering import render
     from cgd_ray.config import read_config
@@ -161,15 +179,17 @@ def _config(config: "Config", parsed: argparse.Namespace) -> None:
 
 def _inspect(config: "Config", parsed: argparse.Namespace) -> None:
     from cgd_ray.reporting.inspection import inspect
+    from cgd_ray.runs.contents import with_models
 
-    inspect(config, parsed.count, parsed.html)
+    inspect(with_models(config, ("student",)), parsed.count, parsed.html)
 
 
 def _export_data(config: "Config", parsed: argparse.Namespace) -> None:
+    from cgd_ray.runs.contents import with_models
     from cgd_ray.training.examples.data_export import export_examples
     from cgd_ray.training.examples.preparation import prepare
 
-    written = export_examples(prepare(config), parsed.format, parsed.output)
+    written = export_examples(prepare(with_models(config, ("student",))), parsed.format, parsed.output)
     sys.stdout.write(f"{parsed.output}: {written:,} examples\n")
 
 
@@ -177,6 +197,7 @@ ELSEWHERE: dict[str, Callable[[argparse.Namespace], int]] = {
     "submit": _of_jobs,
     **dict.fromkeys(ON_JOBS, _of_jobs),
     "cluster": _render,
+    "doctor": _doctor,
 }
 """Commands on clusters that run elsewhere."""
 LOOKING: dict[str, Callable[["Config", argparse.Namespace], None]] = {

@@ -9,11 +9,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TypeVar
+from urllib.request import urlopen
 
 from cgd_ray.config import ClusterConfig
 
 Answer = TypeVar("Answer")
+ANSWER_S = 10.0
 
 
 def starts_here(cluster: ClusterConfig) -> bool:
@@ -62,7 +65,8 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         if address is None:
             ray.init(address="local", num_cpus=cluster.num_cpus, include_dashboard=False, logging_level=logging.WARNING)
         else:
-            ray.init(address=address, logging_level=logging.WARNING)
+            context = ray.init(address=address, logging_level=logging.WARNING)
+            _check_dashboard(context.dashboard_url, cluster)
     except ConnectionError as error:
         raise ValueError(
             f"cluster.address {address} cannot be reached ({str(error).splitlines()[0]}); start Ray there or set it to null"
@@ -72,6 +76,34 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         yield Resources(nodes=nodes, limits=cluster.max_resources)
     finally:
         ray.shutdown()
+
+
+def _check_dashboard(url: str | None, cluster: ClusterConfig) -> None:
+    """Leave the cluster and raise ValueError when anybody who reaches its dashboard may run jobs on it."""
+    if cluster.allow_open_dashboard or is_of_this_machine(url) or not takes_jobs_of_anybody(f"http://{url}"):
+        return
+    import ray
+
+    ray.shutdown()
+    raise ValueError(
+        f"cluster.address: the dashboard at {url} runs jobs of whoever reaches it; start Ray with RAY_AUTH_MODE=token on all nodes, or set "
+        "cluster.allow_open_dashboard=true where nobody else does"
+    )
+
+
+def is_of_this_machine(url: str | None) -> bool:
+    """Whether a dashboard, as HOST:PORT, is none or one that no other machine reaches."""
+    host = (url or "").rpartition(":")[0].strip("[]")
+    return host in ("", "localhost") or ip_address(host).is_loopback
+
+
+def takes_jobs_of_anybody(url: str) -> bool:
+    """Whether a job server answers who has no token; one that cannot be reached from here does not."""
+    try:
+        with urlopen(f"{url}/api/jobs/", timeout=ANSWER_S):  # noqa: S310  (Ray's own address)
+            return True
+    except OSError:  # HTTP errors too
+        return False
 
 
 def on_every_node(question: Callable[..., Answer], *arguments: object) -> list[Answer]:

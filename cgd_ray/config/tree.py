@@ -115,6 +115,8 @@ class ClusterConfig(Settings):
     max_resources: Mapping[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     """What an autoscaler may bring all nodes together to, e.g. {GPU: 16, CPU: 512}, so that a plan for more than there is now waits and is
     not refused. Ray itself does not tell its autoscaler's limits. Empty: there is none."""
+    allow_open_dashboard: bool = False
+    """Connect to a cluster that wants no token though other machines reach its dashboard, and with it run what they like on its nodes."""
 
 
 class Config(Settings):

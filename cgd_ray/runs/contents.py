@@ -2,15 +2,16 @@
 
 A job that is submitted again finds its models in another copy of its working directory. Problems are compared by the work lists, and
 wording by prompts.yaml; here are the others.
-How to use: `run.check(config, contents_of(config))`.
+How to use: `run.check(config, contents_of(config))`; `with_models(config, roles)` is the config with the hub models that its run has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cgd_ray.cluster.hub import pinned
 from cgd_ray.config import Config
-from cgd_ray.data.rundir import file_sha256
+from cgd_ray.data.rundir import RunDir, file_sha256, read_json
 from cgd_ray.engines.adapters import adapter_identity
 from cgd_ray.generation.fingerprints import model_identity
 
@@ -19,6 +20,11 @@ IDENTITIES: Mapping[str, Callable[[str], str]] = {
     "chat_template": lambda path: file_sha256(Path(path)),
 }
 """Further settings of a role that are paths, and what names their content."""
+
+
+def with_models(config: Config, roles: Collection[str]) -> Config:
+    """The config with directories of the cache for models of the hub, at the commits that its run has begun with if it has begun."""
+    return pinned(config, roles, read_json(RunDir(config.run_dir).contents) or {})
 
 
 def contents_of(config: Config) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from cgd_ray.cluster.capacity import check_cluster, check_cpus_here, check_memory
 from cgd_ray.cluster.connection import connected, starts_here
-from cgd_ray.cluster.hub import ROLES, fetch_weights, pinned
+from cgd_ray.cluster.hub import ROLES, fetch_weights
 from cgd_ray.cluster.precision import as_begun, chosen, settle
 from cgd_ray.cluster.preflight import check_key, check_libraries, check_models
 from cgd_ray.cluster.storage import check_shared
@@ -24,7 +24,7 @@ from cgd_ray.process.console import Screen
 from cgd_ray.process.faults import failing, refusing
 from cgd_ray.process.stopping import stopped_by_signals
 from cgd_ray.reporting.summary import closing_rows, summarise
-from cgd_ray.runs.contents import contents_of
+from cgd_ray.runs.contents import contents_of, with_models
 from cgd_ray.runs.lease import leased
 from cgd_ray.runs.stages import COMMANDS, EVALUATE_BASE, GENERATE, LIVE_RUN, PACK, SELECT, Session, Stage
 from cgd_ray.runs.work_lists import LATER, check_given_records, make_work_lists
@@ -39,7 +39,7 @@ def execute(command: str, config: Config, retry_failed: bool = False, take_over:
     """
     run, named = RunDir(config.run_dir), config
     with refusing():
-        config = pinned(config, _roles(command, config), read_json(run.contents) or {})
+        config = with_models(config, _roles(command, config))
         if (recorded := run.recorded_config()) is not None:
             config, named = as_begun(config, recorded), as_begun(named, recorded)
         run.check(named, contents_of(config))

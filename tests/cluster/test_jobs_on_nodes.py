@@ -107,6 +107,23 @@ def test_whoever_has_no_token_is_refused(machines: Lab) -> None:
     assert done.stderr.startswith("cgd: the cluster wants a token (Authentication required: Unauthorized")
 
 
+def test_the_doctor_finds_what_is_wrong_with_the_nodes(machines: Lab) -> None:
+    command: list[str | Path] = [RAY, "job", "submit", "--address", DASHBOARD, "--working-dir", "."]
+    command += ["--", "python", "-m", "cgd_ray.cli", "doctor", CONFIG]
+    done = machines.run([*command, f"run_dir={SHARED / 'doctor'}"], JOB_S)
+    said = done.stdout + done.stderr
+    assert "3 nodes, " in said, said
+    assert not any(word in said for word in ("ring", "does not resolve", "elsewhere", "another one than the driver's")), said
+    blind = machines.run([*command, "run_dir=/mnt/not-shared"], JOB_S)
+    assert "node-2: the run directory is another one than the driver's" in blind.stdout + blind.stderr
+
+
+def test_a_run_directory_that_the_nodes_do_not_share_is_refused(machines: Lab) -> None:
+    done = machines.run([word.replace(str(SHARED), "/mnt/apart") for word in submitting("apart")], JOB_S)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cgd: run_dir /mnt/apart/apart is another directory on node-2, node-3 than on head, where the driver is" in done.stdout
+
+
 @pytest.mark.parametrize("moment", ["generation", "training"])
 def test_a_node_that_is_lost_costs_no_record_and_no_step(moment: str, machines: Lab, alone: RunDir) -> None:
     name = f"lost-{moment}"

@@ -201,6 +201,7 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
         "cluster.address",
         "cluster.num_cpus",
         "cluster.max_resources",
+        "cluster.allow_open_dashboard",
         *placement,
         *limits,
         *generation,
