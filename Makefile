@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-unit test-chaos test-integration test-slow test-cluster lint install
+.PHONY: demo test test-unit test-whole test-slow test-cluster lint install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -14,19 +14,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(VENV)/bin/cgd run jobs/configs/tinymath.yaml
 
-# Two at a time, as most tests wait for processes to start and seldom keep both cores of a small machine busy; make fails when one does.
+# Side by side, as the unit tests keep one core busy and the others seldom both; make waits for both and fails when one does.
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs=2 test-integration test-chaos
+	@$(MAKE) --no-print-directory --jobs=2 test-unit test-whole
 
 test-unit:
 	@mkdir -p build
 	@MAKEFLAGS= $(PYTHON) -m pytest tests/unit > build/test-unit.log 2>&1; status=$$?; cat build/test-unit.log; exit $$status
 
-test-chaos: test-unit
-	@MAKEFLAGS= $(PYTHON) -m pytest tests/chaos > build/test-chaos.log 2>&1; status=$$?; cat build/test-chaos.log; exit $$status
-
-test-integration:
-	@MAKEFLAGS= $(PYTHON) -m pytest tests/integration
+test-whole:
+	@MAKEFLAGS= $(PYTHON) -m pytest tests/integration tests/chaos
 
 test-slow: $(INSTALLED)
 	$(PYTHON) -m pytest -m slow

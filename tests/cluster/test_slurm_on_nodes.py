@@ -64,7 +64,7 @@ def test_a_run_that_is_refused_fails_the_job_with_its_exit_code(cluster: Slurm, 
 
 
 def test_a_node_on_which_ray_does_not_start_fails_the_job(cluster: Slurm, machines: Lab) -> None:
-    machines.on_node(3, ["touch", "/tmp/ray"])  # where Ray wants a directory
+    machines.on_node(3, ["sh", "-c", "rm -rf /tmp/ray && touch /tmp/ray"])  # where Ray wants a directory
     job = cluster.submit(script(machines, "broken"))
     state, code = cluster.wait(job)
     assert (state, code != 0) == ("FAILED", True), cluster.log(job)

@@ -156,6 +156,7 @@ def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local:
     assert_exactly_once(run)
 
 
+@pytest.mark.slow  # test_autoscaling.py has pools that grow by default
 def test_a_pool_grows_to_its_most_replicas_while_rows_wait_and_no_further(tmp_path: Path, ray_local: Any) -> None:
     run, config, journal = RunDir(tmp_path), make_config(tmp_path, batch_size=4), tmp_path / "journal"
     write_problems(run, [f"{'Later' if n >= 130 else 'Now'}: what is {n} + 1?" for n in range(160)])

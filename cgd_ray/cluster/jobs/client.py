@@ -158,7 +158,8 @@ def _described(details: Any) -> dict[str, Any]:
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for module in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)  # what it uploads is told here
 
     class Client(JobSubmissionClient):
         """Ray's, with an end to each request: without one a proxy that hangs would be waited for for ever."""
