@@ -129,6 +129,7 @@ def test_engines_on_one_node_hold_its_gpus(cluster: None, tmp_path: Path) -> Non
     wait_for_free_gpus()
 
 
+@pytest.mark.slow  # tests/unit/engines has the sizes and the order of starts
 def test_both_roles_fit_on_one_gpu_by_shares(cluster: None, tmp_path: Path) -> None:
     roles = {role: {"model": "nobody/fake", "placement": {"gpus_per_replica": 0.5}} for role in ("student", "teacher")}
     config = Config.model_validate({**make_config(tmp_path).model_dump(), **roles})
