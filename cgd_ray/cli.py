@@ -109,6 +109,8 @@ def _doctor(parsed: argparse.Namespace) -> int:
             found = examine(config)
     except ValueError as error:
         return _complain(error, EXIT_REFUSED)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}; give a run_dir that can be written", EXIT_REFUSED)
     for line in found:
         _say(line)
     _say(f"{len(resources.nodes)} nodes, {len(found)} findings")
