@@ -137,6 +137,7 @@ def test_a_driver_killed_in_the_middle_and_run_again_makes_every_record_exactly_
     assert len(kept.items() & again.items()) >= len(kept) - 1  # at most the part that was being written is made again
 
 
+@pytest.mark.slow  # tests/chaos bounds by default what is in flight when a run is killed
 def test_a_fast_student_stays_close_to_a_slow_teacher(tmp_path: Path, ray_local: Any) -> None:
     run, config, go = RunDir(tmp_path), make_config(tmp_path), tmp_path / "go"
     write_problems(run, [f"What is {n} + 1?" for n in range(450)])
@@ -191,6 +192,7 @@ def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, r
     assert_exactly_once(run)
 
 
+@pytest.mark.slow  # tests/chaos has by default a run that ends for its failed rows
 def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_is_kept(tmp_path: Path, ray_local: Any) -> None:
     old = RunDir(tmp_path / "old")
     write_problems(old, [f"What is {n} + 1{' [broken]' if n < 15 else ''}?" for n in range(250)])
