@@ -192,7 +192,7 @@ def test_an_engine_that_dies_is_replaced_and_no_record_is_lost(tmp_path: Path, r
     assert_exactly_once(run)
 
 
-@pytest.mark.slow  # tests/chaos has by default a run that ends for its failed rows
+@pytest.mark.slow  # tests/unit/generation has the limit, tests/chaos records that are refused for it
 def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_is_kept(tmp_path: Path, ray_local: Any) -> None:
     old = RunDir(tmp_path / "old")
     write_problems(old, [f"What is {n} + 1{' [broken]' if n < 15 else ''}?" for n in range(250)])
