@@ -34,7 +34,7 @@ mount -t tmpfs tmpfs /mnt
 mkdir /mnt/shared /mnt/repository
 mount --bind "$SHARED" /mnt/shared
 mount --bind "$REPOSITORY" /mnt/repository
-mount --bind "$HOSTS" /etc/hosts
+mount --bind /mnt/shared/hosts /etc/hosts
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs -o size=2g tmpfs /dev/shm
 mkdir -p "$REPOSITORY"
@@ -62,11 +62,11 @@ class Lab:
     """The machines."""
 
     def __init__(self, root: Path) -> None:
-        self.shared, self._logs, self._hosts = root / "shared", root / "logs", root / "hosts"
+        self.shared, self._logs = root / "shared", root / "logs"
         for directory in (self.shared, self._logs):
             directory.mkdir()
         names = [f"{NETWORK}.{number} {_name(number)}" for number in range(1, MAX_NODES + 1)]
-        self._hosts.write_text("\n".join(["127.0.0.1 localhost", f"{CLIENT} client", *names]) + "\n")
+        (self.shared / "hosts").write_text("\n".join(["127.0.0.1 localhost", f"{CLIENT} client", *names]) + "\n")
         self._nodes, self._pids = dict[int, "subprocess.Popen[bytes]"](), dict[int, int]()
         self.set_up = ""
         """What each machine does before its command, where that is more than Ray."""
@@ -97,7 +97,7 @@ class Lab:
     def start(self, number: int, command: Sequence[str], set_up: str = "") -> None:
         """A node that is what a command makes of it, after some lines of the shell."""
         address = f"{NETWORK}.{number}"
-        told = {"NAME": _name(number), "ADDRESS": address, "SHARED": self.shared, "REPOSITORY": REPOSITORY, "HOSTS": self._hosts}
+        told = {"NAME": _name(number), "ADDRESS": address, "SHARED": self.shared, "REPOSITORY": REPOSITORY}
         inside = ["nsenter", f"--target={self._pid}", "--net", "--", *UNSHARE, "bash", "-c", NODE, "node", *command]
         environment = self.told({name: str(value) for name, value in told.items()}) | {"RAY_AUTH_TOKEN_PATH": str(SHARED / "token")}
         with (self._logs / f"{_name(number)}.log").open("ab") as log:

@@ -34,7 +34,7 @@ chmod 400 /etc/munge/munge.key
 """
 SET_UP = """
 for directory in usr etc; do mount -t overlay overlay -o "lowerdir=$PACKAGES/$directory:/$directory" "/$directory"; done
-mount --bind "$HOSTS" /etc/hosts
+mount --bind /mnt/shared/hosts /etc/hosts
 mount -t tmpfs tmpfs /run
 mkdir -p /run/munge /run/slurm
 mount -t tmpfs tmpfs /var/log
