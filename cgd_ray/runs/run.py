@@ -42,7 +42,8 @@ def execute(command: str, config: Config, retry_failed: bool = False, take_over:
         config = with_models(config, _roles(command, config))
         if (recorded := run.recorded_config()) is not None:
             config, named = as_begun(config, recorded), as_begun(named, recorded)
-        run.check(named, contents_of(config))
+        contents = contents_of(config)
+        run.check(named, contents)
         retries_failed = retry_failed and has_failed_rows(config, run)
         notes: list[str] = []
         work_lists, decontamination = make_work_lists(command, config, run, notes)
@@ -50,6 +51,7 @@ def execute(command: str, config: Config, retry_failed: bool = False, take_over:
         session = Session(
             config=config,
             named=named,
+            contents=contents,
             run=run,
             screen=screen,
             work_lists=work_lists,
@@ -124,7 +126,7 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
             config = settle(config, resources) if recorded is None else as_begun(config, recorded)
             session = replace(session, config=config)
             session.screen.say(f"precision: {', '.join(f'{name} {kind}' for name, kind in chosen(config).items() if kind)}")
-            run.claim(as_begun(session.named, config), contents_of(config))
+            run.claim(as_begun(session.named, config), session.contents)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)
             if session.decontamination is not None:

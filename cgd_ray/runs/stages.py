@@ -37,6 +37,8 @@ class Session:
     """With directories of the cache in place of models of the hub."""
     named: Config
     """As it is written."""
+    contents: Mapping[str, str]
+    """What is behind its paths."""
     run: RunDir
     screen: Screen
     work_lists: Mapping[Path, pa.Table]

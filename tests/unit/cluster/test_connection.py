@@ -55,6 +55,7 @@ def test_one_that_cannot_be_reached_takes_no_jobs() -> None:
         ("localhost:8265", True),
         ("[::1]:8265", True),
         ("10.0.0.1:8265", False),
+        ("head.example:8265", False),
         ("[2001:db8::1]:8265", False),
     ],
 )

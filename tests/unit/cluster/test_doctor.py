@@ -55,7 +55,10 @@ def test_a_sound_cluster_has_no_findings() -> None:
         ({"shm_gib": 0.0625}, "node-3: /dev/shm has 0.1 of 512 GiB of memory, and Ray's object store wants 30%; enlarge it"),
         ({"addresses": []}, "node-3: its own name does not resolve, for which torch.distributed waits minutes; add it to /etc/hosts"),
         ({"addresses": ["127.0.1.1"]}, "node-3: its own name resolves to 127.0.1.1, where no other node reaches it; give its address"),
-        ({"hub_cache": "/root/.cache/hub"}, "node-3: the hub's cache is /root/.cache/hub, elsewhere /shared/hub; set HF_HOME alike"),
+        (
+            {"hub_cache": "/home/somebody/.cache/hub"},
+            "node-3: the hub's cache is /home/somebody/.cache/hub, elsewhere /shared/hub; set HF_HOME alike",
+        ),
         ({"open_files": 1024}, "node-3: a process may open 1,024 files; raise it to 16,384 (ulimit -n)"),
         ({"has_key": False}, "node-3: TEACHER_API_KEY is not set; set it before Ray starts"),
         ({"accelerators": ("A100", "H100")}, "there are A100 and H100: set accelerator_type for each role, or a training takes the pace"),

@@ -47,11 +47,12 @@ def begin(config: Config) -> None:
         write_work_list(work, path)
 
 
-def go_on(config: Config, command: str = "run") -> None:
-    """What a command checks before it goes on."""
+def go_on(config: Config, command: str = "run") -> list[str]:
+    """What a command checks before it goes on; returns the questions that it goes on with."""
     run = RunDir(config.run_dir)
     run.check(config, contents_of(config))
-    make_work_lists(command, config, run, [])
+    lists, _ = make_work_lists(command, config, run, [])
+    return [question for work in lists.values() for question in work["question"].to_pylist()]
 
 
 @pytest.mark.parametrize("command", ["run", "generate", "train", "evaluate"])
@@ -59,7 +60,7 @@ def test_a_run_goes_on_from_another_copy_of_its_working_directory(command: str, 
     first, second = upload(tmp_path / "first"), upload(tmp_path / "second")
     begin(config_of(first, tmp_path / "run"))
     shutil.rmtree(first)
-    go_on(config_of(second, tmp_path / "run"), command)
+    assert go_on(config_of(second, tmp_path / "run"), command) == ["one of problems", "one of more", "one of held_out"]
 
 
 @pytest.mark.parametrize("command", ["run", "train"])

@@ -24,7 +24,7 @@ def make_session(root: Path, **settings: Any) -> Session:
         write_manifest(run.records, records_fingerprint(config), [], {"rows": 10, "failed": 4, "errors": {"attempt: refused": 4}})
         write_manifest(run.selected, "made so", [], {})
     screen = cast(Any, None)  # nothing is said
-    return Session(config=config, named=config, run=run, screen=screen, work_lists={}, decontamination=None, **settings)
+    return Session(config=config, named=config, contents={}, run=run, screen=screen, work_lists={}, decontamination=None, **settings)
 
 
 def test_too_many_failed_rows_are_refused_until_they_are_to_be_made_again(tmp_path: Path) -> None:
