@@ -27,7 +27,7 @@ from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
-from cgd_ray.generation.flow_control import keep_small
+from cgd_ray.generation.pools.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.process.data_context import quiet_data_context
 

@@ -50,7 +50,7 @@ def takes(function: Callable[..., Any], *names: str) -> bool:
     return set(names) <= set(inspect.signature(function).parameters)
 
 
-# Ray Data, used in generation/dataflow.py and flow_control.py.
+# Ray Data, used in generation/dataflow.py and generation/pools.
 
 
 def test_a_stage_gets_blocks_by_map_batches_internal() -> None:

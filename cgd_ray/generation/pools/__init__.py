@@ -1,0 +1,1 @@
+"""How Ray Data runs a generation's actor pools: close together, in little memory, and as large as there is work for."""
