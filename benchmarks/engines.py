@@ -51,13 +51,17 @@ class SlowEngines:
     """Directory for one file an engine, a line a turn: seconds since the epoch at its start and at its end."""
     num_engines: int = 1
     """No turn starts before so many engines are there, so that starting actors is no part of the times."""
+    start_s: float = 0.0
+    """What an engine takes to start."""
+    longest_s: float = math.inf
+    """The longest time of a turn, which has its most tokens."""
 
     def __call__(self, role: RoleConfig) -> "SlowEngine":
         return SlowEngine(self)
 
     def latency_s(self, seed: int) -> float:
         """How long the turn with this seed takes."""
-        return random.Random(seed).lognormvariate(math.log(self.median_s), self.sigma)
+        return min(self.longest_s, random.Random(seed).lognormvariate(math.log(self.median_s), self.sigma))
 
 
 class SlowEngine:
@@ -67,6 +71,7 @@ class SlowEngine:
 
     def __init__(self, settings: SlowEngines) -> None:
         self._settings = settings
+        time.sleep(settings.start_s)
         settings.times.mkdir(parents=True, exist_ok=True)
         self._times = (settings.times / f"{os.getpid()}-{time.monotonic_ns()}.txt").open("w", buffering=1)
         self._all_there = False

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig, CheckpointManager
-from ray.data.context import AutoscalingConfig
 
 from cgd_ray.config import PlacementConfig
 from cgd_ray.data.durable import IDS, PENDING_SUFFIX, committed, parts_of
@@ -27,6 +26,7 @@ from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
+from cgd_ray.generation.pools.elasticity import follow_work
 from cgd_ray.generation.pools.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.process.data_context import quiet_data_context
@@ -38,11 +38,6 @@ NUM_WRITERS = 2
 One reads the work list, without a CPU either, and waits with its next block until that is wanted."""
 ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
-GROWS_FROM = 0.5
-"""Share of the calls that its actors may hold from which on a pool adds actors: twice as many rows as they have places. Ray's own 1.75 is
-never reached where an actor works on all the calls that it holds."""
-SHRINKS_FROM = -1.0
-"""Never, while there are rows to come: an engine that waits for the other role's for a while would be loaded again soon."""
 CALLS_PER_PLACE = 4
 """Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
 of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks.md)."""
@@ -236,9 +231,7 @@ def _set(context: DataContext, checkpoint: Path) -> None:
         delete_checkpoint_on_success=False,  # the manifest is written after that, and a kill in between must not start anew
         checkpoint_manager_cls=_FilteredBeforehand,
     )
-    context.autoscaling_config = AutoscalingConfig(
-        actor_pool_util_upscaling_threshold=GROWS_FROM, actor_pool_util_downscaling_threshold=SHRINKS_FROM
-    )
     context.use_datasource_v2 = False  # the newer reader gives one block per file whatever is asked for
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
     keep_small(context)
+    follow_work(context)

@@ -19,8 +19,8 @@ from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.generation.dataflow import CALLS_PER_PLACE
-from cgd_ray.generation.pools.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.generation.pipeline import generate, run_attempts
+from cgd_ray.generation.pools.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.process.stopping import EXIT_STOPPED
 from tests.bare_vllm import bare_vllm
@@ -258,6 +258,7 @@ def test_answers_of_one_model_report_their_progress_and_free_their_actors(tmp_pa
         time.sleep(0.1)
 
 
+@pytest.mark.slow  # tests/unit/generation/test_draining.py has what is decided; by default a training and a live run are asked to stop
 def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp_path: Path, ray_local: Any) -> None:
     run = RunDir(tmp_path)
     write_problems(run, [f"What is {n} + 1?" for n in range(160)])

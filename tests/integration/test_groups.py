@@ -108,9 +108,9 @@ def make_config(root: Path) -> Config:
     return Config.model_validate({**roles, "run_dir": str(root), "problems": {"path": "unused"}})
 
 
-def prepared(root: Path) -> RunDir:
+def prepared(root: Path, count: int = 8) -> RunDir:
     run = RunDir(root)
-    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(8)]
+    rows = [{"problem_id": f"p{number}", "question": f"What is {number} + 1?"} for number in range(count)]
     write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
     return run
 

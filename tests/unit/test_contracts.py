@@ -120,6 +120,27 @@ def test_a_callback_is_called_at_each_step_of_the_executor_and_can_empty_its_sta
     assert DataContext().custom_execution_callback_classes == []
 
 
+def test_the_autoscaler_of_pools_is_an_executors_own_and_pools_tell_their_actors() -> None:
+    from ray.data._internal.actor_autoscaler import ActorAutoscaler, ActorPoolScalingRequest, AutoscalingActorPool
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    from ray.data._internal.execution.interfaces import PhysicalOperator
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+    from ray.data._internal.execution.streaming_executor_state import OpState
+
+    broken = WHEN_BROKEN.format("FollowWork")
+    assert takes(ExecutionCallback.before_execution_starts, "executor"), broken
+    source = inspect.getsource(StreamingExecutor)
+    assert source.index("self._actor_autoscaler = ") < source.index(".before_execution_starts(self)"), broken
+    assert "self._actor_autoscaler.try_trigger_scaling()" in source, broken
+    assert takes(ActorAutoscaler.__init__, "topology", "resource_manager"), broken
+    assert takes(ActorPoolScalingRequest.__init__, "delta", "force"), broken
+    told = ("running_actors", "active_actors", "restarting_actors", "tasks_in_flight")
+    used = ("scale", "get_pending_actor_refs", "min_size", "max_size", "current_size", "max_actor_concurrency")
+    assert [name for name in (*(f"num_{each}" for each in told), *used) if not hasattr(AutoscalingActorPool, name)] == [], broken
+    assert callable(OpState.total_enqueued_input_blocks)
+    assert "self._inputs_complete" in inspect.getsource(PhysicalOperator)
+
+
 def test_a_checkpoint_is_written_as_pending_and_committed_by_a_new_name() -> None:
     from ray.data.checkpoint.checkpoint_writer import PENDING_CHECKPOINT_SUFFIX, BatchBasedCheckpointWriter
 
@@ -141,7 +162,7 @@ def test_settings_of_a_data_context_are_still_there() -> None:
     from ray.data import DataContext
 
     used = ("use_datasource_v2", "enable_progress_bars", "print_on_execution_start", "execution_no_progress_timeout_s")
-    lacking = [name for name in (*used, "autoscaling_config", "checkpoint_config") if not hasattr(DataContext(), name)]
+    lacking = [name for name in (*used, "checkpoint_config") if not hasattr(DataContext(), name)]
     assert lacking == [], WHEN_BROKEN.format("dataflow._set")
 
 
