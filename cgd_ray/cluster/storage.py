@@ -20,7 +20,7 @@ def check_shared(root: Path) -> None:
     if blind:
         raise ValueError(
             f"run_dir {root} is another directory on {', '.join(blind)} than on {socket.gethostname()}, where the driver is; give one on "
-            "storage that all nodes mount at the same path"
+            "storage that all nodes mount at the same path (working_dir of a run_dir that is a URL)"
         )
 
 

@@ -19,6 +19,7 @@ from cgd_ray.process.stopping import StoppedError, draining_on_signals
 from cgd_ray.training.checkpoints.store import best, fingerprint, prune
 from cgd_ray.training.job import TrainJob
 from cgd_ray.training.measuring import Examine, OnMeasured, measuring
+from cgd_ray.training.observe.gauges import StepGauges
 from cgd_ray.training.observe.measurements import read_measurements
 from cgd_ray.training.observe.metrics import MetricsTail, read_metrics
 from cgd_ray.training.observe.totals import training_totals
@@ -142,16 +143,18 @@ def _export_best_by_answers(job: TrainJob, training: TrainingConfig) -> None:
 
 @contextmanager
 def tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
-    """Call on_step for every step that appears in the metrics file, from a thread of its own."""
-    if on_step is None:
-        yield
-        return
-    tail, finished = MetricsTail(metrics), threading.Event()
+    """Call on_step for every step that appears in the metrics file, from a thread of its own; Prometheus is told too."""
+    tail, gauges, finished = MetricsTail(metrics), StepGauges(), threading.Event()
+
+    def look() -> None:
+        for step in tail.new_steps():
+            gauges(step)
+            if on_step is not None:
+                on_step(step)
 
     def follow() -> None:
         while not finished.wait(POLL_INTERVAL_S):
-            for step in tail.new_steps():
-                on_step(step)
+            look()
 
     thread = threading.Thread(target=follow, daemon=True, name="metrics-tail")
     thread.start()
@@ -160,8 +163,8 @@ def tailing(metrics: Path, on_step: OnStep | None) -> Iterator[None]:
     finally:
         finished.set()
         thread.join()
-        for step in tail.new_steps():
-            on_step(step)
+        look()
+        gauges.end()
 
 
 def explain(job: TrainJob) -> str:

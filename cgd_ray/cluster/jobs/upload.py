@@ -80,7 +80,7 @@ def _is_sent(setting: str, path: str) -> bool:
 
 
 def _is_relative(path: str) -> bool:
-    return not path.startswith(("/", "~", "$"))
+    return not path.startswith(("/", "~", "$")) and "://" not in path
 
 
 def _files(path: Path) -> list[Path]:

@@ -8,16 +8,15 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cgd_ray.cluster.jobs.upload import check_run_dir
+from cgd_ray.cluster.rendering.demands import Part, check_paths, nodes, parts
 from cgd_ray.cluster.rendering.templates import filled_in
-from cgd_ray.config import Config, RoleConfig, named_paths, parse_settings, to_yaml
+from cgd_ray.config import Config, parse_settings, to_yaml
 from cgd_ray.config.base import Count, Settings
 
 SHM_SHARE = 0.3
@@ -61,6 +60,8 @@ class KubeRayValues(Settings):
     """Kueue's local queue that admits the job; null starts it at once."""
     operator_namespace: Name = "kuberay-operator"
     """Where the operator runs, which alone may reach the job server from outside."""
+    monitoring_namespace: Name | None = None
+    """Where a Prometheus runs that may scrape the pods; null keeps it out."""
     retries: Annotated[int, Field(ge=0)] = 3
     """New clusters after the first that the job may have to end on."""
     deadline_hours: Count = 168
@@ -79,10 +80,10 @@ class Group:
     """Nodes of one kind."""
 
     name: str
-    max_pods: int
     gpus: int
     cpus: int
     memory_gib: int
+    max_pods: int = 1
     selector: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -102,7 +103,7 @@ def render_kuberay(config: Config, overrides: Sequence[str]) -> str:
     values = parse_settings(KubeRayValues, overrides)
     _check(config, values)
     groups = worker_groups(config, values)
-    head = _group("head", 1, 0, values)
+    head = _group("head", 0, values)
     most = {
         "CPU": sum(group.cpus * group.max_pods for group in (head, *groups)),
         "GPU": sum(group.gpus * group.max_pods for group in groups),
@@ -122,28 +123,25 @@ def render_kuberay(config: Config, overrides: Sequence[str]) -> str:
 
 def worker_groups(config: Config, values: KubeRayValues) -> list[Group]:
     """Nodes for each role's engines and for the training, each kind as many as the config may use at once."""
-    groups = [_engines(name, role, values) for name, role in (("student", config.student), ("teacher", config.teacher)) if role.api is None]
-    _, most = config.training.worker_range
-    if config.training.use_gpu:
-        gpus = min(values.gpus_per_node, most)
-        return [*groups, _group("trainer", math.ceil(most / gpus), gpus, values)]
-    cpus = most * int(config.training.cpus_per_worker or 1)
-    return [*groups, _group("trainer", math.ceil(cpus / values.head_cpus), 0, values)]
+    groups = []
+    for part in parts(config):
+        gpus = _gpus(config, part, values)
+        node = _group(part, gpus, values)
+        groups.append(replace(node, max_pods=nodes(config, part, gpus=gpus, cpus=node.cpus)))
+    return groups
 
 
-def _engines(name: str, role: RoleConfig, values: KubeRayValues) -> Group:
-    placement = role.placement
-    if placement.gpus_per_replica >= 1:
-        return _group(name, placement.max_replicas * placement.nodes_per_replica, int(placement.gpus_per_replica), values)
-    if placement.shares_gpu:
-        return _group(name, math.ceil(placement.max_replicas * placement.gpus_per_replica), 1, values)
-    return _group(name, max(1, math.ceil(placement.max_replicas * placement.cpus_per_replica / values.head_cpus)), 0, values)
+def _gpus(config: Config, part: Part, values: KubeRayValues) -> int:
+    """Of one node: an engine's, or as many workers' as a node may have."""
+    if part == "trainer":
+        return min(values.gpus_per_node, config.training.worker_range[1]) if config.training.use_gpu else 0
+    role = config.student if part == "student" else config.teacher
+    return math.ceil(role.placement.gpus_per_replica)
 
 
-def _group(name: str, max_pods: int, gpus: int, values: KubeRayValues) -> Group:
+def _group(name: str, gpus: int, values: KubeRayValues) -> Group:
     return Group(
         name=name,
-        max_pods=max_pods,
         gpus=gpus,
         cpus=gpus * values.cpus_per_gpu if gpus else values.head_cpus,
         memory_gib=gpus * values.memory_per_gpu_gib if gpus else values.head_memory_gib,
@@ -152,12 +150,7 @@ def _group(name: str, max_pods: int, gpus: int, values: KubeRayValues) -> Group:
 
 
 def _check(config: Config, values: KubeRayValues) -> None:
-    check_run_dir(config)
-    if not PurePosixPath(config.run_dir).is_relative_to(values.shared):
-        raise ValueError(f"run_dir {config.run_dir} is not in {values.shared}, which all pods mount; move it there, or set shared=")
-    for setting, path in named_paths(config).items():
-        if not path.startswith("/") and Path(path).exists():
-            raise ValueError(f"{setting} {path} is a file of this machine, which the pods do not have; put it into {values.shared}")
+    check_paths(config, values.shared)
     if unknown := values.node_selector.keys() - {"head", "student", "teacher", "trainer"}:
         raise ValueError(f"node_selector names {sorted(unknown)[0]!r}; it may name head, student, teacher and trainer")
     needed = config.teacher.api and config.teacher.api.key_variable

@@ -6,14 +6,13 @@ How to use: `cgd cluster render CONFIG --kind slurm --set environment=/shared/cg
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cgd_ray.cluster.jobs.upload import check_run_dir
+from cgd_ray.cluster.rendering.demands import check_paths
 from cgd_ray.cluster.rendering.templates import filled_in
-from cgd_ray.config import Config, RoleConfig, named_paths, parse_settings, to_yaml
+from cgd_ray.config import Config, RoleConfig, parse_settings, to_yaml
 from cgd_ray.config.base import Count, Settings
 
 PORTS = 20_000, 10_000
@@ -54,14 +53,7 @@ class SlurmValues(Settings):
 def render_slurm(config: Config, overrides: Sequence[str]) -> str:
     """The script. Raises ValueError, one line, for values that are missing or do not fit the config."""
     values = parse_settings(SlurmValues, overrides)
-    check_run_dir(config)
-    if not config.run_dir.startswith("/") or "$" in config.run_dir:
-        raise ValueError(
-            f"run_dir {config.run_dir} is not written out, and the script and the run must mean the same; give it without variables"
-        )
-    for setting, path in named_paths(config).items():
-        if not path.startswith("/") and Path(path).exists():
-            raise ValueError(f"{setting} {path} is relative, and the job runs elsewhere; give an absolute path that all nodes see")
+    check_paths(config)
     needed = nodes_needed(config, values)
     if values.nodes is not None and values.nodes < needed:
         raise ValueError(f"nodes is {values.nodes}, and the config needs {needed} with {values.gpus_per_node} GPUs each at once; raise it")

@@ -148,8 +148,8 @@ def test_a_teacher_elsewhere_has_no_nodes_and_its_key_is_wanted(capfd: pytest.Ca
         ((*GIVEN, "name=Not_a_name"), (), "cgd: setting name is 'Not_a_name': "),
         ((*GIVEN, "secrets={HF_TOKEN: hf_abc}"), (), "cgd: config: secrets has 'HF_TOKEN', which is not of the form VARIABLE: SECRET/KEY"),
         (GIVEN, ("run_dir=runs/x",), "cgd: run_dir runs/x is relative"),
-        (GIVEN, ("run_dir=/elsewhere/x",), "cgd: run_dir /elsewhere/x is not in /shared, which all pods mount; move it there"),
-        (GIVEN, ("problems.path=README.md",), "cgd: problems.path README.md is a file of this machine, which the pods do not have"),
+        (GIVEN, ("run_dir=/elsewhere/x",), "cgd: run_dir /elsewhere/x is not in /shared, which all nodes mount; move it there"),
+        (GIVEN, ("problems.path=README.md",), "cgd: problems.path README.md is a file of this machine, and the run is elsewhere"),
         ((*GIVEN, "node_selector={writer: {a: b}}"), (), "cgd: node_selector names 'writer'"),
     ],
 )
@@ -187,3 +187,12 @@ def test_planted_errors_are_found(planted: str, problem: str) -> None:
     assert right in text
     said = problems(json.loads(text.replace(right, wrong)))
     assert any(part in line for line in said for part in problem.split("|")), said
+
+
+def test_a_prometheus_reaches_the_metrics_and_nothing_else() -> None:
+    assert "PodMonitor" not in manifests()
+    found = manifests("monitoring_namespace=watching")
+    assert problems(found) == []
+    assert found["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
+    (rule,) = [rule for rule in found["NetworkPolicy"]["spec"]["ingress"] if "watching" in str(rule)]
+    assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]

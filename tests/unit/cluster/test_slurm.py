@@ -153,7 +153,11 @@ def test_the_job_has_nodes_for_each_phase(values: tuple[str, ...], overrides: tu
         (("environment=/e", "partition=a b"), (), "cgd: config: partition is 'a b'; give a name of letters"),
         (("environment=/e", "time=soon"), (), "cgd: setting time is 'soon': "),
         (("environment=/e",), ("run_dir=$HOME/runs",), "cgd: run_dir $HOME/runs is not written out"),
-        (("environment=/e",), ("problems.path=README.md",), "cgd: problems.path README.md is relative, and the job runs elsewhere"),
+        (
+            ("environment=/e",),
+            ("problems.path=README.md",),
+            "cgd: problems.path README.md is a file of this machine, and the run is elsewhere",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
