@@ -58,12 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from cgd_ray.config import load_config
+    from cgd_ray.config import load_config, to_yaml
 
     try:
         config = load_config(parsed.config, parsed.overrides)
+        if parsed.command == "config":
+            _write(to_yaml(config, with_docs=True))
+            return 0
         if parsed.command in LOOKING:
-            LOOKING[parsed.command](config, parsed)
+            from cgd_ray.runs.remote.working_copy import looked_at
+
+            LOOKING[parsed.command](looked_at(config), parsed)
             return 0
     except ValueError as error:
         return _complain(error, EXIT_REFUSED)
@@ -102,11 +107,12 @@ def _doctor(parsed: argparse.Namespace) -> int:
     from cgd_ray.cluster.connection import connected
     from cgd_ray.cluster.doctor import examine
     from cgd_ray.config import load_config
+    from cgd_ray.runs.remote.working_copy import directory_of
 
     try:
         config = load_config(parsed.config, parsed.overrides)
         with connected(config.cluster) as resources:
-            found = examine(config)
+            found = examine(config.model_copy(update={"run_dir": str(directory_of(config))}))
     except ValueError as error:
         return _complain(error, EXIT_REFUSED)
     except OSError as error:
@@ -173,12 +179,6 @@ def _say(line: str) -> None:
     _write(f"{line}\n")
 
 
-def _config(config: "Config", parsed: argparse.Namespace) -> None:
-    from cgd_ray.config import to_yaml
-
-    sys.stdout.write(to_yaml(config, with_docs=True))
-
-
 def _inspect(config: "Config", parsed: argparse.Namespace) -> None:
     from cgd_ray.reporting.inspection import inspect
     from cgd_ray.runs.contents import with_models
@@ -203,11 +203,10 @@ ELSEWHERE: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 """Commands on clusters that run elsewhere."""
 LOOKING: dict[str, Callable[["Config", argparse.Namespace], None]] = {
-    "config": _config,
     "inspect": _inspect,
     "export-data": _export_data,
 }
-"""Commands that look at a config or at a run directory, and change nothing in it."""
+"""Commands that look at a run directory, and change nothing in it."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -235,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=["render"], help="fill a template in")
     _add_config(command)
-    command.add_argument("--kind", choices=["kuberay", "slurm"], required=True, help="of cluster")
+    command.add_argument("--kind", required=True, help="of cluster: kuberay, slurm, ray-up-aws, ray-up-gcp or skypilot")
     command.add_argument(
         "--set",
         dest="values",

@@ -22,13 +22,13 @@ def resolved(config: Config) -> Config:
     generation = config.generation
     reuse = tuple(_absolute(f"generation.reuse.{index}", path) for index, path in enumerate(generation.reuse))
     update: dict[str, Any] = {
-        "run_dir": _absolute("run_dir", config.run_dir),
+        "run_dir": config.run_dir if "://" in config.run_dir else _absolute("run_dir", config.run_dir),
         "problems": _problems(config.problems),
         "student": _role("student", config.student),
         "teacher": _role("teacher", config.teacher),
         "generation": generation.model_copy(update={"reuse": reuse}),
     }
-    update |= {name: _absolute(name, path) for name in ("prompts", "records") if (path := getattr(config, name)) is not None}
+    update |= {name: _absolute(name, path) for name in ("working_dir", "prompts", "records") if (path := getattr(config, name)) is not None}
     if config.evaluation is not None:
         held_out = _source("evaluation.problems", config.evaluation.problems)
         update["evaluation"] = config.evaluation.model_copy(update={"problems": held_out})

@@ -13,6 +13,7 @@ from cgd_ray.config.training import TrainingConfig
 
 EXECUTION_ONLY = (
     "run_dir",
+    "working_dir",
     "cluster",
     "student.placement",
     "teacher.placement",
@@ -123,7 +124,11 @@ class Config(Settings):
     """A whole run."""
 
     run_dir: str
-    """Directory that receives everything; on shared storage when the cluster has several nodes."""
+    """Directory that receives everything; on shared storage when the cluster has several nodes. Or an object store's URL (s3://, gs://,
+    az://, abfs://), to which a copy of the directory in `working_dir` is published every few seconds."""
+    working_dir: str | None = None
+    """Where the working copy of a run_dir that is a URL lies, on shared storage when the cluster has several nodes; null takes
+    ~/.cache/cgd_ray/runs."""
     problems: ProblemsConfig
     """Training problems."""
     student: RoleConfig

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,18 @@ class Bar:
     def _speed(self) -> list[str]:
         rate = self._rate()
         return [f"{rate:.1f}/s", f"ETA {(self._total - self.done) / rate:.0f} s"] if rate else []
+
+
+@contextmanager
+def printing_lines() -> Iterator[Callable[[str], None]]:
+    """Yield what prints a line to what is stdout now, also while a Screen has that go to its log."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as stream:
+
+        def say(text: str) -> None:
+            stream.write(f"{text}\n")
+            stream.flush()
+
+        yield say
 
 
 class Screen:

@@ -20,12 +20,13 @@ from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json
 from cgd_ray.generation.failed_rows import has_failed_rows
 from cgd_ray.generation.pipeline import check_records
 from cgd_ray.problems.work_list import write_work_list
-from cgd_ray.process.console import Screen
+from cgd_ray.process.console import Screen, printing_lines
 from cgd_ray.process.faults import failing, refusing
 from cgd_ray.process.stopping import stopped_by_signals
 from cgd_ray.reporting.summary import closing_rows, summarise
 from cgd_ray.runs.contents import contents_of, with_models
 from cgd_ray.runs.lease import leased
+from cgd_ray.runs.remote.working_copy import working_copy
 from cgd_ray.runs.stages import COMMANDS, EVALUATE_BASE, GENERATE, LIVE_RUN, PACK, SELECT, Session, Stage
 from cgd_ray.runs.work_lists import LATER, check_given_records, make_work_lists
 
@@ -33,10 +34,15 @@ from cgd_ray.runs.work_lists import LATER, check_given_records, make_work_lists
 def execute(command: str, config: Config, retry_failed: bool = False, take_over: bool = False) -> None:
     """Run what is unfinished of a command's stages, then write summary.json, in any case, and print the closing table.
 
-    With `retry_failed` rows of the generation that have failed are made again; with `take_over` a driver that is still at work on the
-    run directory is made to end. Raises RefusedError for what is found wrong before the first stage, StageFailedError for a stage that
-    could not finish.
+    A run directory on an object store is worked on in a copy on disk. With `retry_failed` rows of the generation that have failed are
+    made again; with `take_over` a driver that is still at work on the run directory is made to end. Raises RefusedError for what is found
+    wrong before the first stage, StageFailedError for a stage that could not finish.
     """
+    with printing_lines() as say, working_copy(config, say, take_over) as here:
+        _execute(command, here, retry_failed, take_over)
+
+
+def _execute(command: str, config: Config, retry_failed: bool, take_over: bool) -> None:
     run, named = RunDir(config.run_dir), config
     with refusing():
         config = with_models(config, _roles(command, config))

@@ -198,6 +198,7 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     training = {f"training.{name}" for name in (*workers, *memory, *kept, *repeated)}
     assert ignored == {
         "run_dir",
+        "working_dir",
         "cluster.address",
         "cluster.num_cpus",
         "cluster.max_resources",
