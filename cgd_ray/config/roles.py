@@ -32,7 +32,7 @@ class PlacementConfig(Settings):
     label_selector: Mapping[str, str] = Field(default_factory=dict)
     """Ray node labels to ask for, e.g. {ray.io/market-type: on-demand}."""
     requests_in_flight: Count = 128
-    """Requests one engine holds at once."""
+    """Requests that one engine holds at once, at most: fewer while it lacks memory for so many."""
 
     @model_validator(mode="after")
     def _min_below_max(self) -> "PlacementConfig":

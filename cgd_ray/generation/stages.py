@@ -20,16 +20,17 @@ import pyarrow as pa
 from cgd_ray.config import RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, columns_of, short_hash, unusable
-from cgd_ray.engines.engine import Concluding, EngineFactory, Generation, RequestError, RunEndedError
+from cgd_ray.engines.engine import Concluding, EngineFactory, Generation, Load, RequestError, RunEndedError
 from cgd_ray.engines.fitting import fit_attempt
 from cgd_ray.engines.groups import check_group
 from cgd_ray.engines.thinking import answered
 from cgd_ray.generation.concluding import CHOICES, concluded
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.failures import Canary, Reasons
+from cgd_ray.generation.places import Places, Pressure
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.starting import start_engine
-from cgd_ray.generation.suspects import MOST_DEATHS, Places, suspects_of_this_actor
+from cgd_ray.generation.suspects import MOST_DEATHS, suspects_of_this_actor
 from cgd_ray.selection.grading import Grader
 from cgd_ray.selection.verdicts import parse_verdict
 
@@ -74,9 +75,10 @@ class EngineStage(ABC):
         self._meter = Meter(spec.report, self.role)  # before the engine, whose start is part of its cost
         if spec.role.placement.nodes_per_replica > 1:
             check_group(self.role, spec.role.placement)
-        self.engine = start_engine(self.role, spec.role, spec.engine_factory, self._suspects, self._meter, spec.stop_flag)
+        self._pressure = Pressure(most=spec.role.placement.requests_in_flight)
+        self.engine = start_engine(self.role, spec.role, spec.engine_factory, self._suspects, self._observe, spec.stop_flag)
         self._canary, self._reasons = Canary(self._sign_of_life), Reasons()
-        self._places = Places(spec.role.placement.requests_in_flight)
+        self._places = Places(self._pressure.places)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Run all rows at once and return them in their order; when the run is stopped, those that are finished."""
@@ -87,6 +89,11 @@ class EngineStage(ABC):
         rows = [row for row in finished if row is not None]
         self._meter.flush()
         return pa.Table.from_pylist(rows, schema=output_schema(batch.schema, self._turns()))
+
+    def _observe(self, load: Load) -> None:
+        """Of the engine's own thread."""
+        self._meter.load(load)
+        self._pressure(load)
 
     def close(self) -> None:
         """Free what the engine holds; no row may be in it. An actor that ends need not."""
@@ -114,7 +121,8 @@ class EngineStage(ABC):
         name = row["record_id"]
         if self._suspects.deaths(name) >= MOST_DEATHS:
             return self._failed(row, turns[0], f"{MOST_DEATHS} engines died with this row inside, the last time alone; it is set aside")
-        async with self._places.taken(self._suspects.places(name, self._places.capacity)):
+        self._places.resize(self._pressure.places)
+        async with self._places.taken(self._suspects.places(name, self._spec.role.placement.requests_in_flight)):
             if self._is_ended():
                 return None
             with self._suspects.entered(name):

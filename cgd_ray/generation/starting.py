@@ -1,21 +1,20 @@
 """Starts the engine of a stage's actor, unless engines like it have died again and again: then one stands in for it that ends the run.
 
-How to use, in the actor: `engine = start_engine("student", spec.role, spec.engine_factory, suspects, meter, spec.stop_flag)`.
+How to use, in the actor: `engine = start_engine("student", spec.role, spec.engine_factory, suspects, meter.load, spec.stop_flag)`.
 """
 
 import time
 from pathlib import Path
 
 from cgd_ray.config import RoleConfig
-from cgd_ray.engines.engine import EndedEngine, Engine, EngineFactory, Observable, RunEndedError
+from cgd_ray.engines.engine import EndedEngine, Engine, EngineFactory, Observable, OnLoad, RunEndedError
 from cgd_ray.engines.starting import started
 from cgd_ray.generation.draining import end_run
-from cgd_ray.generation.progress import Meter
 from cgd_ray.generation.suspects import MOST_DEATHS_IN_A_ROW, NoSuspects, Suspects
 
 
 def start_engine(
-    name: str, role: RoleConfig, factory: EngineFactory, suspects: Suspects | NoSuspects, meter: Meter, stop_flag: Path | None
+    name: str, role: RoleConfig, factory: EngineFactory, suspects: Suspects | NoSuspects, on_load: OnLoad, stop_flag: Path | None
 ) -> Engine:
     """The engine of the role with this name, observed where it can be. Raises what engines.starting.started() does."""
     if (words := suspects.hopeless()) is not None:
@@ -27,7 +26,7 @@ def start_engine(
         return EndedEngine(str(error))
     engine = started(factory, role, lambda seconds: _pause(seconds, stop_flag))
     if isinstance(engine, Observable):
-        engine.observe(meter.load, suspects.last_words)
+        engine.observe(on_load, suspects.last_words)
     return engine
 
 

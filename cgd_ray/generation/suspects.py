@@ -7,17 +7,16 @@ driver; journals of a killed driver's actors are not deaths, and neither is the 
 node. One `write` a line into the page cache survives the process, which is the fault meant here.
 An engine that dies again and again before any of its role has made anything dies of no row: then the run is to end (`hopeless`).
 How to use: in the driver `begin_anew(directory)`; in an actor `suspects = suspects_of_this_actor(directory, role)`, then
-`with suspects.entered(record_id): ...` and, in its event loop, `async with places.taken(suspects.places(record_id, places.capacity)): ...`.
+`with suspects.entered(record_id): ...` and, in its event loop, `async with places.taken(suspects.places(record_id, most)): ...`.
 """
 
-import asyncio
 import logging
 import math
 import os
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -184,45 +183,3 @@ def _is_alive(node_id: str) -> bool:
     import ray
 
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
-
-
-class Places:
-    """A semaphore whose holders may take several places; first come, first served, so a large one is never starved."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._free = capacity
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def taken(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` places, at most all of them."""
-        count = min(count, self.capacity)
-        await self._take(count)
-        try:
-            yield
-        finally:
-            self._free += count
-            self._admit()
-
-    async def _take(self, count: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (count, turn)
-        self._waiting.append(entry)
-        self._admit()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # admitted, and cancelled before it could go on
-                self._free += count
-            elif entry in self._waiting:
-                self._waiting.remove(entry)
-            self._admit()
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
-            count, turn = self._waiting.popleft()
-            if not turn.cancelled():  # else its waiter was cancelled together with the holder, and has not heard of it yet
-                self._free -= count
-                turn.set_result(None)
