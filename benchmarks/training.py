@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.trainers import CONTESTANTS, Job
+from cgd_ray.cluster.precision import this_cpu_computes_bf16
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Example
 from cgd_ray.training.examples.example_files import ExampleFiles, write_examples
@@ -51,7 +52,7 @@ def cgd_shaped(num_tokens: int, context_length: int, seed: int = 0) -> dict[str,
     return examples
 
 
-def make_job(root: Path, num_steps: int, context_length: int) -> Job:
+def make_job(root: Path, num_steps: int, context_length: int, precision: Literal["bf16", "fp32"]) -> Job:
     """Write the model, the examples and the packed rows."""
     training = TrainingConfig(
         context_length=context_length,
@@ -59,7 +60,7 @@ def make_job(root: Path, num_steps: int, context_length: int) -> Job:
         micro_batch_size=1,
         num_workers=NUM_RANKS,
         zero_stage=2,
-        precision="bf16",
+        precision=precision,
         learning_rate=1e-5,
         logits_chunk_tokens=256,  # as many as TRL's
     )
@@ -105,10 +106,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--steps", type=int, default=6, help="measured steps of each contestant")
     parser.add_argument("--context-length", type=int, default=4096)
+    native = "bf16" if this_cpu_computes_bf16() else "fp32"
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default=native, help="the CPU's own where it is not said")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        job = make_job(root, arguments.steps, arguments.context_length)
+        job = make_job(root, arguments.steps, arguments.context_length, arguments.precision)
         seen = {contestant: run(root, job, contestant) for contestant in CONTESTANTS}
     rivals = ("trl", "trl_chunked")
     figures = {

@@ -80,6 +80,13 @@ def leased(directory: Path, say: Say, take_over: bool = False, heartbeat_s: floa
             write_json(lease, asdict(Holder.here()) | {"released": True})
 
 
+def may_be_held(directory: Path) -> bool:
+    """Whether a process that lives, or of which this machine cannot tell, holds the lease."""
+    newest = _newest(directory)
+    holder = None if newest is None else _holder(newest)
+    return holder is not None and holder.is_alive() is not False
+
+
 def _take(directory: Path, say: Say, take_over: bool, heartbeat_s: float) -> Path:
     """Create the next number, once the newest is nobody's any more."""
     directory.mkdir(parents=True, exist_ok=True)

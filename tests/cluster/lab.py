@@ -117,7 +117,7 @@ class Lab:
         process = self._nodes.pop(number)
         process.kill()
         process.wait()
-        self._ip(f"link delete v{number}")  # the kernel does so too, a little later
+        self._ip(f"link delete v{number}", check=False)  # the kernel does so too, a little later, or has done so
 
     def cut(self, number: int, is_cut: bool) -> None:
         """Take a node's network away, or give it back."""
@@ -147,8 +147,9 @@ class Lab:
             process.kill()
             process.wait()
 
-    def _ip(self, words: str) -> None:
-        subprocess.run(["nsenter", f"--target={self._pid}", "--net", "--", "ip", *words.split()], check=True)
+    def _ip(self, words: str, check: bool = True) -> None:
+        command = ["nsenter", f"--target={self._pid}", "--net", "--", "ip", *words.split()]
+        subprocess.run(command, check=check, stderr=None if check else subprocess.DEVNULL)
 
     def _wait_for_dashboard(self) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -1,6 +1,7 @@
 """The main job on three machines with a token: as on one machine, however it is submitted, and whatever is lost on the way."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -33,6 +34,8 @@ SETTINGS = (
     "training.cpus_per_worker=2",  # so that each node has room for one of the two
 )
 JOB_S = 600
+SEEDS = range(5)
+CUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -153,17 +156,33 @@ def test_a_second_driver_is_refused_and_a_stopped_job_ends_in_order_and_goes_on(
     assert texts(run) == texts(alone)
 
 
-@pytest.mark.parametrize("moment", ["generation", "training"])
-def test_a_node_that_is_lost_costs_no_record_and_no_step(moment: str, machines: Lab, alone: RunDir) -> None:
-    name = f"lost-{moment}"
-    run = outside(machines, name)
-    process = started(machines, name, "training.max_failures=2", "generation.rows_per_block=8")
-    is_time = {
-        "generation": lambda: len(committed(run.generation_state / IDS)) >= 2,
-        "training": lambda: any(run.checkpoints.glob("step-*/manifest.json")),
-    }[moment]
-    wait_until(is_time, process)
+def kill(machines: Lab) -> None:
     machines.kill_node(3)
+
+
+def cut_off(machines: Lab) -> None:
+    """Without a network for longer than Ray believes in it; what has come back is started anew, as whoever runs the nodes does."""
+    machines.cut(3, is_cut=True)
+    time.sleep(CUT_S)
+    machines.cut(3, is_cut=False)
+    machines.kill_node(3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("fault", [kill, cut_off])
+@pytest.mark.parametrize("stage", ["generation", "training"])
+def test_a_node_that_is_lost_and_comes_back_costs_no_record_and_no_step(
+    stage: str, fault: Callable[[Lab], None], seed: int, machines: Lab, alone: RunDir
+) -> None:
+    name = f"{fault.__name__}-{stage}-{seed}"
+    run, choice = outside(machines, name), random.Random(name)
+    process = started(machines, name, "training.max_failures=2", "generation.rows_per_block=8")
+    parts, step = choice.randint(1, NUM_PROBLEMS // 8 - 2), choice.randint(1, len(losses(alone)) - 2)
+    if stage == "generation":
+        wait_until(lambda: len(committed(run.generation_state / IDS)) >= parts or run.metrics.exists(), process)
+    else:
+        wait_until(lambda: run.metrics.exists() and len(losses(run)) >= step, process)
+    fault(machines)
     machines.add_node(3)
     output, _ = process.communicate(timeout=JOB_S)
     assert process.returncode == 0, output

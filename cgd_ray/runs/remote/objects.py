@@ -6,6 +6,7 @@ How to use: `store = Objects("s3://bucket/runs/a")`; `tag = store.create("lease.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -108,20 +109,15 @@ class Objects:
                     continue
 
 
-class _told:
+@contextmanager
+def _told(url: str) -> Iterator[None]:
     """Raise StoreError for what obstore raises."""
+    from obstore.exceptions import BaseError
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        from obstore.exceptions import BaseError
-
-        if isinstance(error, BaseError | FileNotFoundError):
-            raise StoreError(f"{self._url}: {_first_line(error)}") from error
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:
+        raise StoreError(f"{url}: {_first_line(error)}") from error
 
 
 def _tag(answer: Any) -> Tag:

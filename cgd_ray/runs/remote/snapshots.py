@@ -45,9 +45,11 @@ class Snapshots:
     def __init__(self, store: Objects, root: Path) -> None:
         self._store, self._root = store, root
         self._known = root.with_name(f"{root.name}.snapshot.json")
-        """Which snapshot the working copy has come from or become, and what its files held then."""
+        """Which snapshot the working copy has come from or become, by the hash of its index, and what its files held then."""
         self._number = 0
         self._tag: Tag | None = None
+        self._published = ""
+        """Hash of the index that the store has."""
         self._index: Index = {}
         self._there: set[Content] = set()
         """Contents that the store has, or may have."""
@@ -74,7 +76,8 @@ class Snapshots:
         content, self._tag = found
         self._index = _parsed(content, self._store.url)
         self._there = set(self._index.values())
-        if known is not None and known["tag"] == self._tag:
+        self._published = _hashed([content])
+        if known is not None and self._published in known["snapshots"]:
             self._stamps = {name: Stamp(*stamp) for name, stamp in known["stamps"].items()}
             return 0
         return self._fetch()
@@ -129,7 +132,7 @@ class Snapshots:
         lacking = [name for name, content in self._index.items() if not _holds(_inside(self._root, name), content)]
         list(self._in_parallel(self._fetched, lacking))
         self._stamps = {name: Stamp.of(self._root / name) for name in self._index}
-        self._write_known()
+        self._write_known(self._published)
         return len(lacking)
 
     def _fetched(self, name: str) -> None:
@@ -157,6 +160,8 @@ class Snapshots:
     def _publish_index(self, index: Index) -> None:
         entries = {name: [content.sha256, content.bytes] for name, content in index.items()}
         content = json.dumps({"version": VERSION, "lease": self._number, "files": entries}).encode()
+        new = _hashed([content])
+        self._write_known(self._published, new)  # a kill here leaves a copy that has come from either
         try:
             self._tag = self._store.create(INDEX, content) if self._tag is None else self._store.replace(INDEX, content, self._tag)
         except ChangedError:
@@ -164,8 +169,8 @@ class Snapshots:
             if found is None or found[0] != content:  # else it is ours, and the answer was lost on its way
                 raise LostError(f"run_dir {self._store.url} was taken over; this driver ends and writes no more") from None
             self._tag = found[1]
-        self._index = dict(index)
-        self._write_known()
+        self._index, self._published = dict(index), new
+        self._write_known(new)
         unused = self._there - set(index.values())
         self._there -= unused
         self._store.remove([_object(content) for content in unused])
@@ -181,9 +186,9 @@ class Snapshots:
             return known if known is not None and known["url"] == self._store.url else None
         return None
 
-    def _write_known(self) -> None:
+    def _write_known(self, *snapshots: str) -> None:
         stamps = {name: list(asdict(stamp).values()) for name, stamp in self._stamps.items()}
-        write_json(self._known, {"url": self._store.url, "tag": self._tag, "stamps": stamps})
+        write_json(self._known, {"url": self._store.url, "snapshots": snapshots, "stamps": stamps})
 
 
 class _TornError(Exception):

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cgd_ray.config import Config
+from cgd_ray.data.rundir import RunDir
 from cgd_ray.process.faults import GO_ON, RefusedError, StageFailedError
-from cgd_ray.runs.lease import EXIT_LOST, HEARTBEAT_S, Say
+from cgd_ray.runs.lease import EXIT_LOST, HEARTBEAT_S, Say, may_be_held
 from cgd_ray.runs.remote.leasing import Lease, LostError
 from cgd_ray.runs.remote.objects import Objects, StoreError
 from cgd_ray.runs.remote.snapshots import Snapshots
@@ -74,10 +75,11 @@ def looked_at(config: Config) -> Config:
     if not is_remote(config.run_dir):
         return config
     root = _made(directory_of(config))
-    try:
-        Snapshots(Objects(config.run_dir), root).look()
-    except StoreError as error:
-        raise ValueError(str(_refusal(error))) from error
+    if not may_be_held(RunDir(root).lease):  # else a driver works in it, and it is newer than all snapshots
+        try:
+            Snapshots(Objects(config.run_dir), root).look()
+        except StoreError as error:
+            raise ValueError(str(_refusal(error))) from error
     return config.model_copy(update={"run_dir": str(root)})
 
 

@@ -80,6 +80,29 @@ def test_a_copy_that_has_come_further_than_the_store_goes_on_from_there(store: O
     assert (root / "later").exists()
 
 
+def test_a_copy_whose_driver_was_killed_between_publishing_and_noting_it_goes_on_too(store: Objects, tmp_path: Path) -> None:
+    root = tmp_path / "here"
+    here = begun(store, root)
+    (root / "file").write_text("1")
+    noted = Path(f"{root}.snapshot.json")
+
+    class KilledError(Exception):
+        pass
+
+    def end(*snapshots: str) -> None:
+        if len(snapshots) == 1:
+            raise KilledError
+        write_known(*snapshots)
+
+    write_known, here._write_known = here._write_known, end  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        here.publish()
+    assert len(json.loads(noted.read_text())["snapshots"]) == 2
+    (root / "later").write_text("1")
+    assert Snapshots(store, root).restore(2) == 0
+    assert (root / "later").exists()
+
+
 def test_a_copy_that_another_machine_has_left_behind_becomes_what_that_one_has_published(store: Objects, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     fill(here)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cgd_ray.config import Config, load_config
+from cgd_ray.data.rundir import RunDir
 from cgd_ray.process.faults import RefusedError, StageFailedError
-from cgd_ray.runs.lease import EXIT_LOST
+from cgd_ray.runs.lease import EXIT_LOST, leased
 from cgd_ray.runs.remote import working_copy as module
 from cgd_ray.runs.remote.objects import Objects
 from cgd_ray.runs.remote.snapshots import CONTENTS
@@ -62,6 +63,18 @@ def test_what_a_command_makes_is_there_for_the_next_one_on_another_machine(url: 
     assert lines[1].endswith(", 1 files came from there")
     read = looked_at(config(url, tmp_path / "c"))
     assert (Path(read.run_dir) / "file").read_text() == "1"
+
+
+def test_a_copy_in_which_a_driver_works_is_looked_at_as_it_is(url: str, store: Objects, tmp_path: Path) -> None:
+    here = config(url, tmp_path / "a")
+    with working_copy(here, print, take_over=False) as work:
+        (Path(work.run_dir) / "file").write_text("1")
+    with working_copy(config(url, tmp_path / "b"), print, take_over=False) as there:
+        (Path(there.run_dir) / "more").write_text("1")
+    with leased(RunDir(directory_of(here)).lease, print):
+        (directory_of(here) / "newer").write_text("1")
+        assert (Path(looked_at(here).run_dir) / "newer").exists()
+    assert not (Path(looked_at(here).run_dir) / "newer").exists()
 
 
 def test_what_a_failed_command_has_made_is_published_too(url: str, store: Objects, tmp_path: Path) -> None:
