@@ -8,17 +8,19 @@ have it, cut at eight times the median), the teacher's longer ones, of which a r
 - best fixed: divided as the latencies say it is best, which nobody knows beforehand;
 - elastic: each role from one engine to all but one of the GPUs, in any division.
 
-Held is what Ray has given away, looked at five times a second; busy is when an engine had at least one turn, by its own notes; starting is
-`--start-s` of each engine. What is left is idle: also the start of the actors' processes, which here share two cores.
+Held is what Ray has given away, looked at five times a second. An engine is idle while it is there and has no turn, by its own notes of its
+turns and of its life; what is held beside that is starting: processes, which here share two cores, `--start-s`, and what Ray takes to
+notice an end.
 """
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -73,8 +75,19 @@ class RoleEngines:
     def __call__(self, role: RoleConfig) -> SlowEngine:
         name = role.model.rpartition("/")[2]
         median_s = self.work.student_s if name == "student" else self.work.teacher_s
-        longest_s = LONGEST * median_s
-        return SlowEngines(median_s=median_s, sigma=1.0, longest_s=longest_s, times=self.notes / name, start_s=self.work.start_s)(role)
+        times, longest_s = self.notes / name, LONGEST * median_s
+        engine = SlowEngines(median_s=median_s, sigma=1.0, longest_s=longest_s, times=times, start_s=self.work.start_s)(role)
+        threading.Thread(target=live, args=(self.notes / "lives" / f"{name}-{os.getpid()}",), daemon=True).start()
+        return engine
+
+
+def live(note: Path) -> None:
+    """Write down from when to when this process was there."""
+    note.parent.mkdir(exist_ok=True)
+    began = time.time()
+    while True:
+        note.write_text(f"{began} {time.time()}")
+        time.sleep(LOOK_EVERY_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +96,21 @@ class Figures:
 
     seconds: float
     held: float
+    there: float
+    """Of engines that have started."""
     busy: float
-    starting: float
     engines: int
     """That were started."""
 
     @property
+    def starting(self) -> float:
+        """What was held by engines that were not there, yet or any more."""
+        return max(0.0, self.held - self.there)
+
+    @property
     def idle_share(self) -> float:
         """Of what was held."""
-        return max(0.0, self.held - self.busy - self.starting) / self.held
+        return max(0.0, self.there - self.busy) / self.held
 
 
 def measure(work: Work, ranges: Mapping[str, Range]) -> Figures:
@@ -105,15 +124,15 @@ def measure(work: Work, ranges: Mapping[str, Range]) -> Figures:
                 manifest = generate(_config(run.root, ranges), run, engine_factory=RoleEngines(work=work, notes=notes))
             seconds = time.monotonic() - started
         assert (manifest["rows"], manifest["failed"]) == (work.rows, 0), "these engines fail no row"
-        intervals = [[tuple(map(float, line.split())) for line in file.read_text().splitlines()] for file in notes.glob("*/*")]
-    busy = sum(map(covered_s, intervals))
-    return Figures(seconds=seconds, held=held[0], busy=busy, starting=work.start_s * len(intervals), engines=len(intervals))
+        lives = list((notes / "lives").iterdir())
+        there, busy = sum(map(covered_s, lives)), sum(map(covered_s, (file for role in TURNS for file in (notes / role).iterdir())))
+    return Figures(seconds=seconds, held=held[0], there=there, busy=busy, engines=len(lives))
 
 
-def covered_s(intervals: Sequence[tuple[float, ...]]) -> float:
-    """Seconds in at least one of them."""
+def covered_s(notes: Path) -> float:
+    """Seconds in at least one of the intervals of a file."""
     total, end = 0.0, 0.0
-    for start, stop in sorted(intervals):
+    for start, stop in sorted(tuple(map(float, line.split())) for line in notes.read_text().splitlines()):
         total += max(0.0, stop - max(start, end))
         end = max(end, stop)
     return total

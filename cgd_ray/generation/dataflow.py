@@ -26,7 +26,7 @@ from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
-from cgd_ray.generation.pools.elasticity import follow_work
+from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE, follow_work
 from cgd_ray.generation.pools.flow_control import keep_small
 from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.process.data_context import quiet_data_context
@@ -38,9 +38,6 @@ NUM_WRITERS = 2
 One reads the work list, without a CPU either, and waits with its next block until that is wanted."""
 ROWS_AT_ONCE = 2**13
 """Rows of the work list, or of finished parts, that the driver holds at a time."""
-CALLS_PER_PLACE = 4
-"""Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
-of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ import pytest
 
 from cgd_ray.data import durable
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
-from cgd_ray.generation.dataflow import CALLS_PER_PLACE, NUM_WRITERS
+from cgd_ray.generation.dataflow import NUM_WRITERS
+from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE
 from cgd_ray.generation.pools.flow_control import BLOCKS_PER_PROCESS
 from tests.chaos.driver import JOURNAL, make_config
 from tests.fakes import answers_made

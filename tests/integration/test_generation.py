@@ -18,8 +18,8 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
-from cgd_ray.generation.dataflow import CALLS_PER_PLACE
 from cgd_ray.generation.pipeline import generate, run_attempts
+from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE
 from cgd_ray.generation.pools.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.process.stopping import EXIT_STOPPED

@@ -222,6 +222,7 @@ def test_files_of_different_columns_are_refused_in_one_line(job: Job, capfd: pyt
     assert re.search("parts holds files of different columns: b.jsonl has 'level' and a.jsonl has not; give one of them", line)
 
 
+@pytest.mark.slow  # a Ray of its own; tests/unit/cluster/test_capacity.py has the arithmetic
 def test_more_gpus_than_the_cluster_has_are_refused_with_the_arithmetic(job: Job) -> None:
     teacher = ["teacher.placement.min_replicas=2", "teacher.placement.max_replicas=2", "teacher.placement.gpus_per_replica=4"]
     overrides = [*teacher, "cluster.num_cpus=8"]

@@ -2,9 +2,9 @@
 
 Of two roles one is the faster, and it waits for the other's; with pools of fixed size its engines hold GPUs that the slower one could
 use. Where the ranges of the two roles overlap in what the cluster has, GPUs wander to the role that needs them; on a cluster that scales,
-idle nodes are given back. A pool grows at once, as far as its backlog asks, and Ray starts the engines when there is room, or has nodes
-added that fit them. It gives an engine back once so many have been idle for as long as a start takes: who does not know how long nothing
-will come, as with rented skis, pays so at most twice what the best plan would have paid.
+idle nodes are given back. What a pool has to do, averaged over as long as a start takes, decides: less than its engines have places for,
+and those too many are given back; twice as much, and there are more, which Ray starts when there is room, or has nodes added that fit
+them. Over a shorter time it would start engines that end before they have earned their start, over a longer one hold some for nothing.
 Ray Data's own policy bounds a pool's growth by a share of what the cluster has now, never gives an engine back while rows may come that
 way, and does not know what a start costs.
 How to use: `follow_work(context)` on the DataContext in which a dataset is executed.
@@ -23,6 +23,9 @@ from ray.data._internal.execution.streaming_executor_state import OpState
 
 GROWS_FROM = 0.5
 """Share of the calls that its actors may hold from which on a pool adds actors: twice as many rows as they have places."""
+CALLS_PER_PLACE = 4
+"""Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
+of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks.md)."""
 
 
 class FollowWork(ActorAutoscaler):
@@ -36,8 +39,8 @@ class FollowWork(ActorAutoscaler):
         """Grow and shrink the pools."""
         for operator, state, pool in self._pools():
             watch = self._watches.setdefault(pool, PoolWatch())
-            surplus = watch.surplus(pool, time.monotonic())
-            if change := _change(operator, state, pool, surplus):
+            watch.look(pool, time.monotonic())
+            if change := _change(operator, state, pool, watch):
                 pool.scale(ActorPoolScalingRequest(delta=change, force=True))
 
     def _pools(self) -> Iterator[tuple[PhysicalOperator, OpState, AutoscalingActorPool]]:
@@ -47,20 +50,30 @@ class FollowWork(ActorAutoscaler):
 
 
 class PoolWatch:
-    """What has been seen of one pool: how long starts take, and how many of its actors have been idle for how long."""
+    """What has been seen of one pool: how long starts take, and how much it has to do."""
 
     def __init__(self) -> None:
         self._pending: dict[object, float] = {}
         self._start_s = math.inf
-        self._idle_since: list[float] = []
+        self._looked = self._since = 0.0
+        self._calls = 0.0
+        """That its actors hold, averaged."""
+        self.surplus = 0
+        """Actors more than there are places wanted."""
+        self.lacking = 0
+        """Actors that would be of use besides."""
 
-    def surplus(self, pool: AutoscalingActorPool, now: float) -> int:
-        """Actors without a row, so many of which there have been for as long as a start takes; whichever these were."""
+    def look(self, pool: AutoscalingActorPool, now: float) -> None:
+        """Take in the pool as it is."""
         self._see_starts(pool, now)
-        num_idle = max(0, pool.num_running_actors() - pool.num_active_actors() - pool.num_restarting_actors())
-        del self._idle_since[num_idle:]
-        self._idle_since += [now] * (num_idle - len(self._idle_since))
-        return sum(now - since >= self._start_s for since in self._idle_since)
+        self._average(int(pool.num_tasks_in_flight()), now)
+        self.surplus = self.lacking = 0
+        if now - self._since < self._start_s:
+            return
+        size, held = int(pool.current_size()), int(pool.max_actor_concurrency())
+        wanted = math.ceil(self._calls * CALLS_PER_PLACE / held)  # blocks that wait tell nothing: a pool that is held back has some too
+        self.surplus = max(0, size - wanted)
+        self.lacking = max(0, wanted - size) if self._calls >= GROWS_FROM * held * size else 0
 
     def _see_starts(self, pool: AutoscalingActorPool, now: float) -> None:
         """The shortest start counts: a longer one has waited for room."""
@@ -69,21 +82,25 @@ class PoolWatch:
         self._start_s = min([self._start_s, *started])
         self._pending = pending
 
+    def _average(self, calls: int, now: float) -> None:
+        """Older looks count the less, the more starts they are away; nothing counts before there is something to do."""
+        if not self._calls:
+            self._calls, self._since = float(calls), now
+        elif self._start_s:
+            self._calls += (calls - self._calls) * -math.expm1((self._looked - now) / self._start_s)
+        self._looked = now
 
-def _change(operator: PhysicalOperator, state: OpState, pool: AutoscalingActorPool, surplus: int) -> int:
+
+def _change(operator: PhysicalOperator, state: OpState, pool: AutoscalingActorPool, watch: PoolWatch) -> int:
     """Actors to add, or, if negative, to end; only those end that hold no row."""
     size, fewest, most = int(pool.current_size()), int(pool.min_size()), int(pool.max_size())
     if operator.has_completed() or (operator._inputs_complete and state.total_enqueued_input_blocks() == 0):
         return -size
     if size < fewest:
         return fewest - size
-    if surplus:
-        return -min(surplus, size - fewest)
-    calls, per_actor = int(pool.num_tasks_in_flight()), GROWS_FROM * int(pool.max_actor_concurrency())
-    if calls < per_actor * size:
-        return 0
-    wanted = math.ceil((calls + int(state.total_enqueued_input_blocks())) / per_actor)
-    return max(0, min(wanted, most) - size)
+    if watch.surplus:
+        return -min(watch.surplus, size - fewest)
+    return max(0, min(watch.lacking, most - size))
 
 
 class _Install(ExecutionCallback):
