@@ -38,10 +38,11 @@ class FollowWork(ActorAutoscaler):
     def try_trigger_scaling(self) -> None:
         """Grow and shrink the pools."""
         for operator, state, pool in self._pools():
-            watch = self._watches.setdefault(pool, PoolWatch())
-            watch.look(pool, time.monotonic())
+            watch, now = self._watches.setdefault(pool, PoolWatch()), time.monotonic()
+            watch.look(pool, now)
             if change := _change(operator, state, pool, watch):
                 pool.scale(ActorPoolScalingRequest(delta=change, force=True))
+                watch.note_pending(pool, now)
 
     def _pools(self) -> Iterator[tuple[PhysicalOperator, OpState, AutoscalingActorPool]]:
         for operator, state in self._topology.items():
@@ -75,12 +76,15 @@ class PoolWatch:
         self.surplus = max(0, size - wanted)
         self.lacking = max(0, wanted - size) if self._calls >= GROWS_FROM * held * size else 0
 
+    def note_pending(self, pool: AutoscalingActorPool, now: float) -> None:
+        """Take in which actors are on their way; one that was among them and was ended has not started."""
+        self._pending = {ref: self._pending.get(ref, now) for ref in pool.get_pending_actor_refs()}
+
     def _see_starts(self, pool: AutoscalingActorPool, now: float) -> None:
         """The shortest start counts: a longer one has waited for room."""
-        pending = {ref: self._pending.get(ref, now) for ref in pool.get_pending_actor_refs()}
-        started = [now - since for ref, since in self._pending.items() if ref not in pending]
-        self._start_s = min([self._start_s, *started])
-        self._pending = pending
+        before = self._pending
+        self.note_pending(pool, now)
+        self._start_s = min([self._start_s, *(now - since for ref, since in before.items() if ref not in self._pending)])
 
     def _average(self, calls: int, now: float) -> None:
         """Older looks count the less, the more starts they are away; nothing counts before there is something to do."""

@@ -159,3 +159,13 @@ def test_a_surplus_is_given_back_down_to_the_fewest() -> None:
     assert change(Pool(running=5, smallest=1), surplus=3) == -3
     assert change(Pool(running=5, smallest=4), surplus=3) == -1
     assert change(Pool(running=4, smallest=4), surplus=4) == 0
+
+
+def test_an_actor_that_is_ended_on_its_way_is_no_start() -> None:
+    pool = Pool(running=4, calls=1)
+    watch = started(pool, 10.0)
+    pool.pending = [object()]
+    look(watch, pool, 11.0)
+    pool.pending = []
+    watch.note_pending(cast("Any", pool), 11.1)
+    assert look(watch, pool, 19.0).surplus == 0
