@@ -162,9 +162,9 @@ def test_a_surplus_is_given_back_down_to_the_fewest() -> None:
 
 
 def test_an_actor_that_is_ended_on_its_way_is_no_start() -> None:
-    pool = Pool(running=4, calls=1)
+    pool = Pool(running=4)
     watch = started(pool, 10.0)
-    pool.pending = [object()]
+    pool.pending, pool.calls = [object()], 1
     look(watch, pool, 11.0)
     pool.pending = []
     watch.note_pending(cast("Any", pool), 11.1)
