@@ -1,6 +1,6 @@
 """GPU-seconds that engines hold without a row: pools that follow their work, beside pools of fixed size, on the same work and GPUs.
 
-`python -m benchmarks.elastic_pools --json build/elastic_pools.json` (about five minutes). GPUs are logical; engines are stand-ins that
+`python -m benchmarks.elastic_pools --json build/elastic_pools.json` (about nine minutes). GPUs are logical; engines are stand-ins that
 take `--start-s` to start and answer in lognormal times that are functions of their turns' seeds alone (sigma 1, as measured answers
 have it, cut at eight times the median), the teacher's longer ones, of which a row has two. Ways:
 
