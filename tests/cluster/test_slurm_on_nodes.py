@@ -1,5 +1,6 @@
 """The rendered script on a real Slurm with two nodes: it ends as the run ends, and a job that loses a node goes on."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from cgd_ray.config import read_config
 from cgd_ray.data.durable import IDS, committed
 from cgd_ray.data.rundir import RunDir, read_manifest
 from tests.cluster.lab import REPOSITORY, SHARED, Lab, lab, why_not
-from tests.cluster.slurm import Slurm, installed, slurm
+from tests.cluster.slurm import PATIENCE_S, Slurm, installed, slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
 
@@ -77,6 +78,10 @@ def test_a_job_that_loses_a_node_is_queued_again_and_finishes(cluster: Slurm, ma
     while not (run.records.exists() and len(committed(run.generation_state / IDS)) >= 2):
         assert cluster.state(job)["JobState"] in ("PENDING", "RUNNING", "CONFIGURING"), cluster.log(job)
     machines.kill_node(3)
+    deadline = time.monotonic() + PATIENCE_S
+    while cluster.state(job).get("Restarts") != "1":
+        assert time.monotonic() < deadline, cluster.state(job)
+        time.sleep(1)
     cluster.start_node(3)
     assert cluster.wait(job) == ("COMPLETED", 0), cluster.log(job)
     assert cluster.state(job)["Restarts"] == "1"

@@ -25,9 +25,10 @@ case "$*" in *hostname*) echo 10.0.0.1; exit 0;; esac
 while [[ "$1" == --* ]]; do shift; done
 for node in 0 1; do NODE=$node setsid "$@" & pids+=($!); done
 code=0
-for _ in 0 1; do
+for _ in 0 $([ -z "$DEAF_NODE" ] && echo 1); do
   wait -n || { code=$?; for pid in "${pids[@]}"; do kill -- "-$pid" 2> /dev/null; done; }
 done
+[ -n "$DEAF_NODE" ] && sleep 20
 exit $code
 """
 RAY = """#!/bin/bash
@@ -89,6 +90,10 @@ def test_a_node_on_which_ray_does_not_start_fails_the_job(node: str, tmp_path: P
     code, output = Job(tmp_path, FAILING_NODE=node, CYCLES="600").ended()
     assert code == 1
     assert "cgd: Ray did not start, or ended too early, on " in output
+
+
+def test_a_node_that_never_says_that_it_has_ended_does_not_keep_the_job(tmp_path: Path) -> None:
+    assert Job(tmp_path, DEAF_NODE="1").process.wait(timeout=60) == 0
 
 
 def test_a_run_that_says_all_is_well_and_has_no_summary_has_failed(tmp_path: Path) -> None:
