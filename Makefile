@@ -30,7 +30,7 @@ test-slow: $(INSTALLED)
 
 # Several Ray nodes in network namespaces; as root.
 test-cluster: $(INSTALLED)
-	$(PYTHON) -m pytest -m cluster tests/cluster
+	$(PYTHON) -m pytest -o faulthandler_timeout=1500 -m cluster tests/cluster
 
 lint: $(INSTALLED)
 	$(VENV)/bin/shellcheck .ci/*

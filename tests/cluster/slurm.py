@@ -15,7 +15,7 @@ from tests.cluster.lab import NETWORK, SHARED, Lab
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 CONTROLLER, NODES = 9, (2, 3)
 """Numbers of the lab's machines."""
-PATIENCE_S = 600
+PATIENCE_S = 1200
 INSTALL = """
 set -e
 for directory in usr etc var; do
