@@ -8,7 +8,7 @@ from cgd_ray.runs.remote.objects import Objects
 from tests.buckets import Buckets
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
     server = Buckets(tmp_path_factory.mktemp("buckets"))
     yield server
