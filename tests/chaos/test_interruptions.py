@@ -43,6 +43,7 @@ def num_steps(run_dir: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
+@pytest.mark.slow  # tests/unit/process has the codes and the words; by default a live training is asked to stop and goes on
 def test_ctrl_c_while_training_saves_the_step_and_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     command = [*CGD, f"run_dir={run_dir}", *LONG_TRAINING]

@@ -202,13 +202,13 @@ def test_every_snapshot_of_a_generation_under_way_has_each_committed_part(store:
         while not ended.is_set():
             commit_part(run, f"{number:06}")
             number += 1
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     writer = threading.Thread(target=write)
     writer.start()
     seen = 0
     try:
-        for number in range(6):
+        for number in range(3):
             time.sleep(0.1)
             assert here.publish()
             copy = RunDir(tmp_path / f"copy {number}")

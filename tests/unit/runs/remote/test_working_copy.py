@@ -126,6 +126,7 @@ def test_of_two_drivers_the_second_is_refused_or_ends_the_first(url: str, bucket
     assert b"was taken over by process" in driver.stdout.read()
 
 
+@pytest.mark.slow  # one that stays away is asked by default
 def test_a_store_that_is_away_for_a_while_costs_nothing(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Buckets(tmp_path / "server")
     own.use(monkeypatch)
