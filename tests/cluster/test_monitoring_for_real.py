@@ -111,7 +111,7 @@ def test_every_query_of_the_dashboard_is_answered_while_a_job_runs(server: str, 
 
     asking = threading.Thread(target=ask_until_all_are_answered)
     asking.start()
-    generate(config, run, engine_factory=FakeEngines(held="+ 1?", until=str(go), latency_s=0.1))
+    generate(config, run, engine_factory=FakeEngines(held="Attempt:", until=str(go), latency_s=0.1))
     asking.join()
     assert unanswered == []
     for query in queries():
