@@ -49,6 +49,14 @@ def _role(config: Config, name: Part) -> RoleConfig:
     return config.student if name == "student" else config.teacher
 
 
+def check_is_directory(config: Config) -> None:
+    """Raise ValueError for a run directory on an object store, where a script cannot keep what it must know of its attempts."""
+    if "://" in config.run_dir:
+        raise ValueError(
+            f"run_dir {config.run_dir} is a URL, and this kind of script keeps its state there; give a directory of shared storage"
+        )
+
+
 def check_paths(config: Config, shared: str | None = None) -> None:
     """Raise ValueError for a run directory that is not written out or not in `shared`, and for files that only this machine has."""
     check_run_dir(config)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cgd_ray.cluster.rendering.demands import Part, check_paths, nodes, parts
+from cgd_ray.cluster.rendering.demands import Part, check_is_directory, check_paths, nodes, parts
 from cgd_ray.cluster.rendering.templates import filled_in
 from cgd_ray.config import Config, parse_settings, to_yaml
 from cgd_ray.config.base import Count, Settings
@@ -152,6 +152,7 @@ def _machines(config: Config, values: RayUpValues) -> dict[Part, Machine]:
 def render_skypilot(config: Config, overrides: Sequence[str]) -> str:
     """A task's YAML. Raises ValueError, one line, for values that are missing or do not fit the config."""
     values = parse_settings(SkyValues, overrides)
+    check_is_directory(config)
     check_paths(config, values.shared)
     gpus = int(values.accelerators.rpartition(":")[2]) if values.accelerators else 0
     for part in parts(config):

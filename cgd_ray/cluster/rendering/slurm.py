@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cgd_ray.cluster.rendering.demands import check_paths
+from cgd_ray.cluster.rendering.demands import check_is_directory, check_paths
 from cgd_ray.cluster.rendering.templates import filled_in
 from cgd_ray.config import Config, RoleConfig, parse_settings, to_yaml
 from cgd_ray.config.base import Count, Settings
@@ -53,6 +53,7 @@ class SlurmValues(Settings):
 def render_slurm(config: Config, overrides: Sequence[str]) -> str:
     """The script. Raises ValueError, one line, for values that are missing or do not fit the config."""
     values = parse_settings(SlurmValues, overrides)
+    check_is_directory(config)
     check_paths(config)
     needed = nodes_needed(config, values)
     if values.nodes is not None and values.nodes < needed:

@@ -10,8 +10,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir
@@ -56,18 +57,51 @@ def working_copy(config: Config, say: Say, take_over: bool) -> Iterator[Config]:
     try:
         store = Objects(config.run_dir)
         lease = Lease.take(store, say, take_over)
-        snapshots = Snapshots(store, root)
-        came = snapshots.restore(lease.number)
     except (ValueError, StoreError) as error:
         raise _refusal(error) from error
-    except LostError as error:
-        raise RefusedError(str(error)) from error
-    say(f"run_dir: {store.url}, worked on in {root}" + (f", {came:,} files came from there" if came else ""))
-    publisher = _Publisher(lease, snapshots, root, say)
+    with _living(lease, say):  # also while files come and while the last ones go, which takes long for large models
+        try:
+            snapshots = Snapshots(store, root)
+            came = snapshots.restore(lease.number)
+        except (ValueError, StoreError) as error:
+            raise _refusal(error) from error
+        except LostError as error:
+            raise RefusedError(str(error)) from error
+        say(f"run_dir: {store.url}, worked on in {root}" + (f", {came:,} files came from there" if came else ""))
+        publisher = _Publisher(store.url, snapshots, root, say)
+        try:
+            yield config.model_copy(update={"run_dir": str(root)})
+        finally:
+            publisher.end()
+
+
+@contextmanager
+def _living(lease: Lease, say: Say) -> Iterator[None]:
+    """Show that this driver lives, from a thread of its own, and release the lease at the end."""
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            with suppress(StoreError):  # the store is away: so it is for all others
+                try:
+                    lease.show_life()
+                except LostError as error:
+                    _lose(error, say)
+
+    thread = threading.Thread(target=live, daemon=True, name="lease")
+    thread.start()
     try:
-        yield config.model_copy(update={"run_dir": str(root)})
+        yield
     finally:
-        publisher.end()
+        ended.set()
+        thread.join()
+        with suppress(StoreError, LostError):  # a lease that is not released counts as nobody's after a while
+            lease.release()
+
+
+def _lose(error: LostError, say: Say) -> NoReturn:
+    say(str(error))
+    os._exit(EXIT_LOST)
 
 
 def looked_at(config: Config) -> Config:
@@ -101,54 +135,36 @@ def _refusal(error: Exception) -> RefusedError:
 
 
 class _Publisher:
-    """Two threads: one shows that the driver lives, the other publishes."""
+    """A thread that publishes."""
 
-    def __init__(self, lease: Lease, snapshots: Snapshots, root: Path, say: Say) -> None:
-        self._lease, self._snapshots, self._root, self._say = lease, snapshots, root, say
+    def __init__(self, url: str, snapshots: Snapshots, root: Path, say: Say) -> None:
+        self._url, self._snapshots, self._root, self._say = url, snapshots, root, say
         self._ended = threading.Event()
         self._fault = ""
         """Why the store has not taken the last snapshot."""
-        self._threads = [threading.Thread(target=work, daemon=True, name="run-dir") for work in (self._live, self._publish)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._publish, daemon=True, name="snapshots")
+        self._thread.start()
 
     def end(self) -> None:
-        """Publish once more and release the lease. Raises StageFailedError when the store does not take it."""
+        """Publish once more. Raises StageFailedError when the store does not take it."""
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
         deadline = time.monotonic() + LAST_TRIES_S
-        try:
-            while not self._try():
-                if time.monotonic() > deadline:
-                    raise StageFailedError(
-                        f"{self._lease.store.url} does not take the last snapshot ({self._fault}); the run is kept in {self._root}, {GO_ON}"
-                    )
-                time.sleep(AGAIN_S)
-            self._lease.release()
-        except StoreError:
-            return  # the snapshot is there; a lease that is not released counts as nobody's after a while
-        except LostError as error:
-            raise StageFailedError(str(error)) from error
-
-    def _live(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            try:
-                self._lease.show_life()
-            except StoreError:
-                continue  # the store is away: so it is for all others
-            except LostError as error:
-                self._lose(error)
+        while not self._try():
+            if time.monotonic() > deadline:
+                raise StageFailedError(
+                    f"{self._url} does not take the last snapshot ({self._fault}); the run is kept in {self._root}, {GO_ON}"
+                )
+            time.sleep(AGAIN_S)
 
     def _publish(self) -> None:
         wait_s, was_away = PUBLISH_EVERY_S, False
         while not self._ended.wait(wait_s):
-            wait_s = PUBLISH_EVERY_S if self._try() else AGAIN_S
+            is_published = self._try()
             if self._fault and not was_away:
                 self._say(f"{self._fault}; the run goes on in {self._root} and is published when the store answers")
             was_away = bool(self._fault)
-            if was_away:
-                wait_s = PUBLISH_EVERY_S
+            wait_s = PUBLISH_EVERY_S if is_published or was_away else AGAIN_S
 
     def _try(self) -> bool:
         self._fault = ""
@@ -158,10 +174,4 @@ class _Publisher:
             self._fault = str(error)
             return False
         except LostError as error:
-            self._lose(error)
-            raise
-
-    def _lose(self, error: LostError) -> None:
-        if not self._ended.is_set():
-            self._say(str(error))
-            os._exit(EXIT_LOST)
+            _lose(error, self._say)

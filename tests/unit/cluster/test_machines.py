@@ -151,6 +151,12 @@ def test_a_task_of_skypilots_leaves_its_own_ray_alone() -> None:
         ),
         ("ray-up-gcp", (), ("run_dir=/tmp/x",), "cgd: run_dir /tmp/x is not in /shared, which all nodes mount; move it there"),
         ("ray-up-gcp", ("nfs=/local",), (), "cgd: setting nfs is '/local': "),
+        (
+            "skypilot",
+            (),
+            ("run_dir=s3://b/x", "working_dir=/shared/w"),
+            "cgd: run_dir s3://b/x is a URL, and this kind of script keeps its",
+        ),
         ("skypilot", ("accelerators=L4:1",), (), "cgd: teacher.placement asks for 8 GPUs on one node, and a node of teacher has 1"),
     ],
 )

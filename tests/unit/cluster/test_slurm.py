@@ -157,6 +157,7 @@ def test_the_job_has_nodes_for_each_phase(values: tuple[str, ...], overrides: tu
         (("environment=/e", "nodes=1"), (), "cgd: nodes is 1, and the config needs 2 with 8 GPUs each at once; raise it\n"),
         (("environment=/e", "partition=a b"), (), "cgd: config: partition is 'a b'; give a name of letters"),
         (("environment=/e", "time=soon"), (), "cgd: setting time is 'soon': "),
+        (("environment=/e",), ("run_dir=s3://b/x",), "cgd: run_dir s3://b/x is a URL, and this kind of script keeps its state there; "),
         (("environment=/e",), ("run_dir=$HOME/runs",), "cgd: run_dir $HOME/runs is not written out"),
         (
             ("environment=/e",),

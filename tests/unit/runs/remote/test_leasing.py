@@ -102,7 +102,9 @@ def test_an_answer_that_was_lost_on_its_way_is_no_loss_of_the_lease(store: Objec
     lease.show_life()
     lease.tag = before  # as if the store had not answered
     lease.show_life()
-    lease.show_life()
+    found = store.read(NAME)
+    assert found is not None
+    assert found[1] == lease.tag != before
 
 
 def test_of_ten_at_once_one_becomes_the_holder(store: Objects) -> None:

@@ -1,5 +1,6 @@
 """A run directory on an object store, seen from a command: brought, published while it works, kept when the store is away."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from cgd_ray.data.rundir import RunDir
 from cgd_ray.process.faults import RefusedError, StageFailedError
 from cgd_ray.runs.lease import EXIT_LOST, leased
 from cgd_ray.runs.remote import working_copy as module
+from cgd_ray.runs.remote.leasing import NAME
 from cgd_ray.runs.remote.objects import Objects
-from cgd_ray.runs.remote.snapshots import CONTENTS
+from cgd_ray.runs.remote.snapshots import CONTENTS, Snapshots
 from cgd_ray.runs.remote.working_copy import directory_of, looked_at, working_copy
 from tests.buckets import Buckets
 from tests.processes import begun
@@ -160,6 +162,32 @@ def test_a_store_that_stays_away_leaves_the_run_in_the_working_copy(url: str, tm
     with pytest.raises(StageFailedError, match=rf"does not take the last snapshot .*kept in {place}, then the same command goes on"):
         work()
     assert (place / "file").exists()
+
+
+def test_the_lease_is_held_while_files_come_and_go_however_long_that_takes(
+    url: str, store: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.1)
+    versions: list[object] = []
+
+    class SlowSnapshots(Snapshots):
+        def restore(self, number: int) -> int:
+            time.sleep(0.5)
+            versions.append(store.read(NAME))
+            return super().restore(number)
+
+        def publish(self) -> bool:
+            versions.append(store.read(NAME))
+            time.sleep(0.5)
+            versions.append(store.read(NAME))
+            return super().publish()
+
+    monkeypatch.setattr(module, "Snapshots", SlowSnapshots)
+    with working_copy(config(url, tmp_path), print, take_over=False):
+        pass
+    beats = [json.loads(found[0])["beats"] for found in versions]  # type: ignore[index]
+    assert beats[0] > 0
+    assert beats[2] > beats[1]
 
 
 def test_what_the_store_refuses_is_one_line(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
