@@ -19,7 +19,7 @@ from cgd_ray.data.rundir import RunDir, atomic_write, manifest_parts, read_manif
 from cgd_ray.evaluation.metrics import mean_pass_at_k, wilson_interval
 from cgd_ray.generation.pipeline import run_attempts
 from cgd_ray.generation.progress import ProgressFn
-from cgd_ray.selection.grading import Grader, is_boxed
+from cgd_ray.grading.grader import Grader, is_boxed
 
 
 def evaluate(

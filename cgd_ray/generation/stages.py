@@ -31,7 +31,7 @@ from cgd_ray.generation.places import Places, Pressure
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.starting import start_engine
 from cgd_ray.generation.suspects import MOST_DEATHS, suspects_of_this_actor
-from cgd_ray.selection.grading import Grader
+from cgd_ray.grading.grader import Grader
 from cgd_ray.selection.verdicts import parse_verdict
 
 Row = dict[str, Any]

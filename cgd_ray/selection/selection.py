@@ -22,9 +22,9 @@ from cgd_ray.data.durable import durable_records
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA, TURNS, unusable
 from cgd_ray.data.rundir import atomic_write, write_manifest
+from cgd_ray.grading.grader import Grader
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
-from cgd_ray.selection.grading import Grader
 from cgd_ray.selection.leakage import LEAKS, find_leaks
 
 ROWS_PER_BATCH = 1024

@@ -18,8 +18,8 @@ from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.evaluation.evaluate import Exam
+from cgd_ray.grading.grader import Grader
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.selection.grading import Grader
 from cgd_ray.training.checkpoints.export import export_checkpoint
 from cgd_ray.training.checkpoints.store import checked, directory_of
 from cgd_ray.training.driver import train

@@ -10,7 +10,7 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.engines.engine import Generation
 from cgd_ray.engines.thinking import answered
-from cgd_ray.selection.grading import Grader
+from cgd_ray.grading.grader import Grader
 from cgd_ray.training.examples.packing import pack
 from cgd_ray.training.examples.writing import make_examples
 from cgd_ray.training.job import TrainJob

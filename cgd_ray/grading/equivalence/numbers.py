@@ -7,7 +7,7 @@ enough digits to be told from its neighbours is compared by these digits.
 import math
 from fractions import Fraction
 
-from cgd_ray.selection.equivalence.forms import Number
+from cgd_ray.grading.equivalence.forms import Number
 
 MIN_ROUNDED_DIGITS = 6  # 0.333333 is 1/3, 0.33333 is not
 NOISE = Fraction(1, 10**12)  # relative; what sums of doubles leave behind: 0.30000000000000004

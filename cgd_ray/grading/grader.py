@@ -17,7 +17,7 @@ from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
-from cgd_ray.selection.equivalence import judge
+from cgd_ray.grading.equivalence import judge
 
 WORKER_MEMORY_BYTES = 512 * 1024**2  # address space of one worker; with math-verify and sympy loaded it takes 70 MiB
 SHORT_LENGTH = 300  # characters; a longer answer is read where it can be killed
@@ -105,13 +105,13 @@ def _innermost(answer: str) -> str:
 
 def _start_worker() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
-    import cgd_ray.selection.equivalence.algebra  # noqa: F401  (imported here so that the first pair's limit is not spent on importing)
+    import cgd_ray.grading.equivalence.algebra  # noqa: F401  (imported here so that the first pair's limit is not spent on importing)
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off, at every pair
 
 
 def _is_right(answer: str, reference: str) -> bool:
-    from cgd_ray.selection.equivalence.algebra import equal_by_algebra
+    from cgd_ray.grading.equivalence.algebra import equal_by_algebra
 
     try:
         return judge(answer, reference, algebra=equal_by_algebra).right is True

@@ -10,11 +10,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
-from cgd_ray.selection.equivalence import forms
-from cgd_ray.selection.equivalence.inequalities import RELATION, one_variable_and_its_set, with_the_smaller_first
-from cgd_ray.selection.equivalence.quantities import read_number, read_unit
-from cgd_ray.selection.equivalence.spelling import is_one_group, respell, split_outside, without_text_commands
-from cgd_ray.selection.equivalence.vocabulary import BASES, FUNCTIONS, MONTHS
+from cgd_ray.grading.equivalence import forms
+from cgd_ray.grading.equivalence.inequalities import RELATION, one_variable_and_its_set, with_the_smaller_first
+from cgd_ray.grading.equivalence.quantities import read_number, read_unit
+from cgd_ray.grading.equivalence.spelling import is_one_group, respell, split_outside, without_text_commands
+from cgd_ray.grading.equivalence.vocabulary import BASES, FUNCTIONS, MONTHS
 
 MAX_LENGTH = 2_000  # characters; a longer answer is compared as it stands
 

@@ -14,8 +14,8 @@ from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Basic, Eq, Expr, Float, I, PolynomialError, Rational, cancel
 from sympy.core.evalf import PrecisionExhausted
 
-from cgd_ray.selection.equivalence.forms import Form, Number
-from cgd_ray.selection.equivalence.numbers import same_number
+from cgd_ray.grading.equivalence.forms import Form, Number
+from cgd_ray.grading.equivalence.numbers import same_number
 
 DIGITS = 60
 _SAME_TO = Fraction(1, 10**40)  # relative

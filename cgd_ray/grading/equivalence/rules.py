@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cgd_ray.selection.equivalence import forms
-from cgd_ray.selection.equivalence.forms import Form
-from cgd_ray.selection.equivalence.numbers import same_number
-from cgd_ray.selection.equivalence.reading import read
+from cgd_ray.grading.equivalence import forms
+from cgd_ray.grading.equivalence.forms import Form
+from cgd_ray.grading.equivalence.numbers import same_number
+from cgd_ray.grading.equivalence.reading import read
 
 MAX_UNORDERED_ITEMS = 50  # each is compared with each; longer lists must agree in their order
 Algebra = Callable[[Form, Form], bool | None]

@@ -4,6 +4,6 @@ An answer is respelled (spelling.py), read into the form that it is (reading.py,
 that fits both forms (rules.py, numbers.py); what takes algebra goes to math-verify (algebra.py, the one file that imports sympy).
 """
 
-from cgd_ray.selection.equivalence.rules import Judgement, judge
+from cgd_ray.grading.equivalence.rules import Judgement, judge
 
 __all__ = ["Judgement", "judge"]

@@ -6,7 +6,7 @@ How to use: `one_variable_and_its_set(respelled)`.
 
 import re
 
-from cgd_ray.selection.equivalence.spelling import split_outside
+from cgd_ray.grading.equivalence.spelling import split_outside
 
 RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|in|subset|subseteq|equiv|mid|cong|sim|parallel|perp)(?![a-zA-Z])")
 _SIGN = re.compile(r"<|\\(?:le|ne)(?![a-zA-Z])")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from cgd_ray.selection.equivalence import vocabulary
-from cgd_ray.selection.equivalence.forms import NO_UNIT, Number, Unit
-from cgd_ray.selection.equivalence.spelling import without_text_commands
+from cgd_ray.grading.equivalence import vocabulary
+from cgd_ray.grading.equivalence.forms import NO_UNIT, Number, Unit
+from cgd_ray.grading.equivalence.spelling import without_text_commands
 
 MAX_EXPONENT, MAX_DIGITS = 2_000, 2_000  # beyond these a number is left to the algebra, whose memory and time are limited
 MAX_UNIT_WORDS = 6

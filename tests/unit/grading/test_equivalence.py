@@ -2,8 +2,8 @@
 
 import pytest
 
-from cgd_ray.selection.equivalence import judge
-from cgd_ray.selection.equivalence.algebra import equal_by_algebra
+from cgd_ray.grading.equivalence import judge
+from cgd_ray.grading.equivalence.algebra import equal_by_algebra
 
 # The rule; answers that are equal; answers that are not.
 AT_ONCE: list[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]] = [

@@ -1,0 +1,1 @@
+"""Right or wrong: an answer against its reference, by rules, by algebra, by choice or by instructions."""
