@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from cgd_ray.cli import _parser
+from cgd_ray.cli import parser
 from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, write_manifest
 from cgd_ray.generation.pipeline import records_fingerprint
@@ -35,7 +35,7 @@ def test_too_many_failed_rows_are_refused_until_they_are_to_be_made_again(tmp_pa
 
 def test_the_commands_that_generate_take_the_option_and_no_others() -> None:
     for command in ("run", "generate"):
-        assert _parser().parse_args([command, "config.yaml", "--retry-failed"]).retry_failed
-        assert not _parser().parse_args([command, "config.yaml"]).retry_failed
+        assert parser().parse_args([command, "config.yaml", "--retry-failed"]).retry_failed
+        assert not parser().parse_args([command, "config.yaml"]).retry_failed
     with pytest.raises(SystemExit):
-        _parser().parse_args(["train", "config.yaml", "--retry-failed"])
+        parser().parse_args(["train", "config.yaml", "--retry-failed"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cgd_ray.cli import FORMATS as OFFERED
+from cgd_ray.commands.looking import FORMATS as OFFERED
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, Prompts
