@@ -107,10 +107,10 @@ class Lab:
         self._ip(f"link set v{number} master br0")
         self._ip(f"link set v{number} up")
 
-    def on_node(self, number: int, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    def on_node(self, number: int, command: Sequence[str | Path], **environment: str) -> "subprocess.CompletedProcess[str]":
         """A command on a node."""
-        inside = ["nsenter", f"--target={self._pids[number]}", "--mount", "--net", "--uts", "--pid", "--", *command]
-        return subprocess.run(inside, env=self.told({}), capture_output=True, text=True, timeout=PATIENCE_S)
+        inside = ["nsenter", f"--target={self._pids[number]}", "--mount", "--net", "--uts", "--pid", "--", *map(str, command)]
+        return subprocess.run(inside, env=self.told(environment), capture_output=True, text=True, timeout=PATIENCE_S)
 
     def kill_node(self, number: int) -> None:
         """As when the power fails."""

@@ -1,41 +1,28 @@
-"""Slurm on the machines of a lab: a controller and nodes, from Debian's packages, put beside this machine's files and not among them.
+"""Slurm on the machines of a lab: a controller and nodes, from Debian's packages.
 
-How to use: `with slurm(lab, packages) as cluster: cluster.submit(script)`; `packages = installed(directory)` once.
+How to use: `with slurm(lab, packages) as cluster: cluster.submit(script)`; `installed(packages, PACKAGES, KEY)` once (packages.py).
 """
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.lab import NETWORK, SHARED, Lab
+from tests.cluster.packages import SEEN
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 CONTROLLER, NODES = 9, (2, 3)
 """Numbers of the lab's machines."""
 PATIENCE_S = 1200
-INSTALL = """
-set -e
-for directory in usr etc var; do
-  mkdir -p "$1/$directory" "$1/$directory.work"
-  mount -t overlay overlay -o "lowerdir=/$directory,upperdir=$1/$directory,workdir=$1/$directory.work" "/$directory"
-done
-mount -t tmpfs tmpfs /run
-mkdir /run/lock
-printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
-chmod +x /usr/sbin/policy-rc.d
-shift
-apt-get install --yes -qq --no-install-recommends "$@"
+KEY = """
 head -c 1024 /dev/urandom > /etc/munge/munge.key
 chown munge:munge /etc/munge/munge.key
 chmod 400 /etc/munge/munge.key
 """
-SET_UP = """
-for directory in usr etc; do mount -t overlay overlay -o "lowerdir=$PACKAGES/$directory:/$directory" "/$directory"; done
-mount --bind /mnt/shared/hosts /etc/hosts
-mount -t tmpfs tmpfs /run
+SET_UP = (
+    SEEN
+    + """
 mkdir -p /run/munge /run/slurm
 mount -t tmpfs tmpfs /var/log
 mount -t tmpfs tmpfs /var/lib
@@ -45,6 +32,7 @@ chmod 755 /run/munge
 su -s /bin/sh munge -c /usr/sbin/munged
 export SLURM_CONF=/mnt/shared/slurm.conf
 """
+)
 CONFIGURATION = """
 ClusterName=lab
 SlurmctldHost=node-9
@@ -66,17 +54,6 @@ MpiDefault=none
 KillWait=30
 SlurmdTimeout=15
 """
-
-
-def installed(directory: Path) -> str | None:
-    """Put the packages into a directory; returns what went wrong."""
-    done = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", INSTALL, "install", str(directory), *PACKAGES],
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        capture_output=True,
-        text=True,
-    )
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["apt-get has failed"])[-1]
 
 
 class Slurm:

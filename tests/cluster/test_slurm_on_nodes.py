@@ -11,7 +11,8 @@ from cgd_ray.config import read_config
 from cgd_ray.data.durable import IDS, committed
 from cgd_ray.data.rundir import RunDir, read_manifest
 from tests.cluster.lab import REPOSITORY, SHARED, Lab, lab, why_not
-from tests.cluster.slurm import PATIENCE_S, Slurm, installed, slurm
+from tests.cluster.packages import installed
+from tests.cluster.slurm import KEY, PACKAGES, PATIENCE_S, Slurm, slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
 
@@ -35,8 +36,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def cluster(machines: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     packages = REPOSITORY / "build" / "slurm"
-    packages.mkdir(parents=True, exist_ok=True)
-    if (problem := installed(packages)) is not None:
+    if (problem := installed(packages, PACKAGES, KEY)) is not None:
         pytest.skip(f"Slurm's packages cannot be installed: {problem}")
     with slurm(machines, packages) as cluster:
         yield cluster

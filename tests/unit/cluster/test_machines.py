@@ -57,8 +57,7 @@ def test_nobody_reaches_the_cluster_but_through_ssh_and_with_a_token(kind: str) 
     config = rendered(kind)
     (start,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
     assert "--dashboard-host=127.0.0.1" in start
-    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        assert "RAY_AUTH_MODE=token" in commands[-1]
+    assert "RAY_AUTH_MODE=token" in config["setup_commands"][-1]
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
 
 
