@@ -188,3 +188,21 @@ def test_a_node_that_is_lost_and_comes_back_costs_no_record_and_no_step(
     assert process.returncode == 0, output
     assert texts(run) == texts(alone)
     assert losses(run) == losses(alone)
+
+
+def test_a_lost_head_is_replaced_and_the_same_command_goes_on(machines: Lab, alone: RunDir) -> None:
+    run, settings = outside(machines, "headless"), ("generation.rows_per_block=8",)
+    process = started(machines, "headless", *settings)
+    wait_until(lambda: len(committed(run.generation_state / IDS)) >= 2, process)
+    for number in (1, 2, 3):  # the nodes would end by themselves, a minute later
+        machines.kill_node(number)
+    machines.start_head()
+    for number in (2, 3):
+        machines.add_node(number)
+    output, _ = process.communicate(timeout=JOB_S)
+    assert process.returncode == 2, output
+    assert "if its head was started anew, submit the same again, and the run goes on" in output
+    done = machines.run(submitting("headless", *settings), JOB_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert texts(run) == texts(alone)
+    assert losses(run) == losses(alone)
