@@ -1,9 +1,10 @@
-# make demo | make test | make test-slow | make test-cluster | make lint: each makes .venv when it is missing or older than what it is made from, and nothing otherwise.
+# make demo | make test | make test-slow | make test-cluster | make test-browser | make lint: each makes .venv when it is missing or older
+# than what it is made from, and nothing otherwise.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-unit test-whole test-slow test-cluster lint install
+.PHONY: demo test test-unit test-whole test-slow test-cluster test-browser lint install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -31,6 +32,10 @@ test-slow: $(INSTALLED)
 # Several Ray nodes in network namespaces; as root.
 test-cluster: $(INSTALLED)
 	$(PYTHON) -m pytest -o faulthandler_timeout=1500 -m cluster tests/cluster
+
+# The report's page in Debian's chromium; npm fetches axe-core once.
+test-browser: $(INSTALLED)
+	$(PYTHON) -m pytest -m browser tests/browser
 
 lint: $(INSTALLED)
 	$(VENV)/bin/shellcheck .ci/*

@@ -39,7 +39,7 @@ def compare(config: Path, runs: Path, arms: Sequence[str], seeds: Sequence[int],
         "config": str(config),
         "seeds": list(seeds),
         "num_problems": summaries[arms[0]][0]["evaluation"]["base"]["num_problems"],
-        "before": summaries[arms[0]][0]["evaluation"]["base"]["pass@1"],
+        "before": summaries[arms[0]][0]["evaluation"]["base"]["problems"]["avg@k"],
         "after": {arm: _over_seeds(arm_summaries) for arm, arm_summaries in summaries.items()},
         "repair": summaries[arms[0]][0]["repair"],
         "versions": summaries[arms[0]][0]["versions"],
@@ -47,7 +47,7 @@ def compare(config: Path, runs: Path, arms: Sequence[str], seeds: Sequence[int],
 
 
 def _over_seeds(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    accuracies = [summary["evaluation"]["trained"]["pass@1"] for summary in summaries]
+    accuracies = [summary["evaluation"]["trained"]["problems"]["avg@k"] for summary in summaries]
     spread = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None
     return {
         "pass@1": accuracies,

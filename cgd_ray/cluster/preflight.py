@@ -40,14 +40,20 @@ def check_models(config: Config, problems: pa.Table, roles: Collection[str] = ("
         role: RoleConfig = getattr(config, name)
         if role.api is not None:
             continue  # the endpoint has the model, the tokenizer and the context
-        _check_model_files(name, role.model)
-        if role.adapter is not None:
-            _check_adapter(name, role)
-        chat = Chat.of(role)
-        _check_context(name, role, chat, messages)
+        chat = check_model(name, role, messages)
         if name == "student":
             chat.example(prompts.revise_messages(question, "", ""), "")  # refused now where the template cannot show what training shows
             _check_trainable(role.model, config.training)
+
+
+def check_model(name: str, role: RoleConfig, messages: list[Message]) -> Chat:
+    """A model that runs here is loadable, and its context holds these messages; returns its tokenizer with its template."""
+    _check_model_files(name, role.model)
+    if role.adapter is not None:
+        _check_adapter(name, role)
+    chat = Chat.of(role)
+    _check_context(name, role, chat, messages)
+    return chat
 
 
 def check_libraries(training: TrainingConfig) -> None:
@@ -63,9 +69,14 @@ def check_libraries(training: TrainingConfig) -> None:
 
 def check_key(teacher: RoleConfig) -> None:
     """The key of the teacher's endpoint is there; for a Ray that is started on this machine and inherits this environment."""
-    variable = None if teacher.api is None else teacher.api.key_variable
+    check_key_of(teacher, "teacher.api.key_variable")
+
+
+def check_key_of(role: RoleConfig, setting: str) -> None:
+    """The same of any model, whose key's variable is named by this setting."""
+    variable = None if role.api is None else role.api.key_variable
     if variable is not None and not os.environ.get(variable, "").strip():
-        raise ValueError(f"teacher.api.key_variable {variable} is not set in this environment; set it to the key of the endpoint")
+        raise ValueError(f"{setting} {variable} is not set in this environment; set it to the key of the endpoint")
 
 
 def _check_model_files(name: str, model: str) -> None:

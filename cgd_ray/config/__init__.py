@@ -6,23 +6,27 @@ result with these docs. Nothing heavy (torch, ray, vllm) is imported here.
 """
 
 from cgd_ray.config.base import Settings, identity
+from cgd_ray.config.evaluation import PROBLEMS, BenchmarkConfig, EvaluationConfig
 from cgd_ray.config.loading import differing_settings, load_config, parse_settings, read_config, to_yaml
 from cgd_ray.config.paths import named_paths, without_places
 from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSourceConfig, ProblemsConfig, SourceConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
 from cgd_ray.config.sampling import SamplingConfig
-from cgd_ray.config.training import ArmName, LoraConfig, TrainingConfig, VerdictName
-from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, EvaluationConfig, GenerationConfig, SelectionConfig
+from cgd_ray.config.training import ArmName, CritiquesName, LoraConfig, TrainingConfig, VerdictName
+from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, GenerationConfig, SelectionConfig
 from cgd_ray.config.validation import AnswersConfig, ValidationConfig
 
 __all__ = [
     "EXECUTION_ONLY",
     "MEMORY_ARGUMENTS",
+    "PROBLEMS",
     "AnswersConfig",
     "ApiConfig",
     "ArmName",
+    "BenchmarkConfig",
     "ClusterConfig",
     "Config",
+    "CritiquesName",
     "DecontaminationConfig",
     "EvaluationConfig",
     "FieldMapping",

@@ -32,6 +32,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The same with the paths as they are written. Raises ValueError as load_config()."""
+    return read_settings(Config, path, overrides)
+
+
+def read_settings(model: type[SettingsT], path: str | Path, overrides: Sequence[str] = ()) -> SettingsT:
+    """Settings of any kind from a YAML file and `a.b=c`. Raises ValueError as load_config()."""
     source = Path(path)
     if not source.exists():
         raise ValueError(f"config {source} does not exist; jobs/configs/ holds examples")
@@ -43,7 +48,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"config {source} holds {type(tree).__name__}, not a mapping of settings")
     for override in overrides:
         _apply_override(tree, override)
-    return _validated(Config, tree)
+    return _validated(model, tree, "add it to the config or ")
 
 
 def parse_settings(model: type[SettingsT], overrides: Sequence[str]) -> SettingsT:
@@ -86,14 +91,15 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"override {override[:OVERRIDE_SHOWN]!r}: the value is {error}; put it in single quotes") from None
 
 
-def _validated(model: type[SettingsT], tree: Mapping[str, Any]) -> SettingsT:
+def _validated(model: type[SettingsT], tree: Mapping[str, Any], remedy: str = "") -> SettingsT:
+    """`remedy` is a further one for what is missing."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(model, item) for item in error.errors())) from None
+        raise ValueError("\n".join(_explain(model, item, remedy) for item in error.errors())) from None
 
 
-def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
+def _explain(model: type[BaseModel], item: Mapping[str, Any], remedy: str) -> str:
     """One line for one pydantic error; an unknown key gets the nearest valid name."""
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
@@ -103,7 +109,7 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
         hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
         return f"unknown setting {key}; {hint}"
     if item["type"] == "missing":
-        return f"setting {key} is missing; {'add it to the config or ' if model is Config else ''}give {key}=VALUE"
+        return f"setting {key} is missing; {remedy}give {key}=VALUE"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{key or 'config'}: {message}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cgd_ray.config.evaluation import EvaluationConfig
 from cgd_ray.config.problems import ProblemsConfig, SourceConfig, SourceT
 from cgd_ray.config.roles import RoleConfig
 from cgd_ray.config.tree import Config
@@ -30,8 +31,7 @@ def resolved(config: Config) -> Config:
     }
     update |= {name: _absolute(name, path) for name in ("working_dir", "prompts", "records") if (path := getattr(config, name)) is not None}
     if config.evaluation is not None:
-        held_out = _source("evaluation.problems", config.evaluation.problems)
-        update["evaluation"] = config.evaluation.model_copy(update={"problems": held_out})
+        update["evaluation"] = _evaluation(config.evaluation)
     return config.model_copy(update=update)
 
 
@@ -42,9 +42,11 @@ def named_paths(config: Config) -> dict[str, str]:
     sources |= {f"problems.mix.{index}": source for index, source in enumerate(problems.mix)}
     if problems.decontaminate is not None:
         sources |= {f"problems.decontaminate.against.{index}": source for index, source in enumerate(problems.decontaminate.against)}
-    if evaluation is not None:
+    if evaluation is not None and evaluation.problems is not None:
         sources["evaluation.problems"] = evaluation.problems
     found: dict[str, str | None] = {f"{name}.path": source.path for name, source in sources.items()}
+    if evaluation is not None:
+        found |= {f"evaluation.benchmarks.{index}.path": benchmark.path for index, benchmark in enumerate(evaluation.benchmarks)}
     for name, role in (("student", config.student), ("teacher", config.teacher)):
         if role.api is None:
             found |= {f"{name}.{setting}": getattr(role, setting) for setting in ("model", "adapter", "chat_template")}
@@ -62,7 +64,7 @@ def without_places(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     if cleaning := problems.get("decontaminate"):
         problems["decontaminate"] = {**cleaning, "against": [_without_path(source) for source in cleaning["against"]]}
     evaluation = tree.get("evaluation")
-    if evaluation is not None:
+    if evaluation is not None and evaluation["problems"] is not None:
         evaluation = {**evaluation, "problems": _without_path(evaluation["problems"])}
     return {name: value for name, value in tree.items() if name != "prompts"} | {"problems": problems, "evaluation": evaluation}
 
@@ -77,6 +79,17 @@ def _problems(problems: ProblemsConfig) -> ProblemsConfig:
         against = tuple(_source(f"problems.decontaminate.against.{index}", source) for index, source in enumerate(cleaning.against))
         update["decontaminate"] = cleaning.model_copy(update={"against": against})
     return _source("problems", problems).model_copy(update=update)
+
+
+def _evaluation(evaluation: EvaluationConfig) -> EvaluationConfig:
+    benchmarks = tuple(
+        benchmark
+        if benchmark.path is None
+        else benchmark.model_copy(update={"path": _absolute(f"evaluation.benchmarks.{index}.path", benchmark.path)})
+        for index, benchmark in enumerate(evaluation.benchmarks)
+    )
+    held_out = None if evaluation.problems is None else _source("evaluation.problems", evaluation.problems)
+    return evaluation.model_copy(update={"problems": held_out, "benchmarks": benchmarks})
 
 
 def _source(setting: str, source: SourceT) -> SourceT:

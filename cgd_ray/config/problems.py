@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from cgd_ray.config.base import Count, Settings
+from cgd_ray.config.base import Added, Count, Settings
 
 
 class FieldMapping(Settings):
@@ -28,6 +28,8 @@ class SourceConfig(Settings):
     """A .jsonl, .json or .parquet file, a directory of such files or of a Hugging Face data set, or a hub name."""
     subset: str | None = None
     """Subset (configuration, or folder) of a data set that has several, e.g. main of openai/gsm8k."""
+    revision: Annotated[str | None, Added()] = None
+    """Branch, tag or commit of a data set on the hub; null takes its main branch, which may change."""
     split: str = "train"
     """Split to read; which files of a directory are which split is told by their names, as on the hub (train-00000-of-00001.parquet,
     test.jsonl, data/validation/...). A single file has none and is read whole."""

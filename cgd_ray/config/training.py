@@ -12,6 +12,7 @@ from cgd_ray.config.validation import ValidationConfig
 
 SHARES_TOLERANCE = 1e-6  # a third is written 0.333333
 ArmName = Literal["cgd", "refined_only", "sft", "distilled_sft", "cft", "cgd_without_attempt", "cgd_without_critique"]
+CritiquesName = Literal["specific", "shuffled", "generic", "verdict_only", "none"]
 VerdictName = Literal["right", "wrong"]
 
 
@@ -54,7 +55,7 @@ PassedOn = Annotated[Mapping[str, Any], AfterValidator(check_passed_on)]
 
 STREAMABLE: Mapping[str, tuple[Sequence[Any], str]] = {
     "num_epochs": ((1,), "a stream passes once"),
-    "critiques": (("specific", "generic", "none"), "a critique is swapped for one of all the others"),
+    "critiques": (("specific", "generic", "verdict_only", "none"), "a critique is swapped for one of all the others"),
     "verdict_mix": ((None,), "the shares are those of all records"),
     "max_examples": ((None,), "a budget takes the same records whichever are finished first"),
     "max_target_tokens": ((None,), "a budget takes the same records whichever are finished first"),
@@ -82,12 +83,15 @@ class TrainingConfig(Settings):
     arm: Arm = "cgd"
     """What the student sees and what it learns to produce; docs/method.md has the table. A mapping such as {cgd: 0.8, refined_only: 0.2}
     gives each record one arm, drawn with these shares."""
-    critiques: Literal["specific", "shuffled", "generic", "none"] = "specific"
+    critiques: CritiquesName = "specific"
     """Which critique the arm cgd sees: its own, another problem's of the same verdict and about the same length, advice without content
-    (template generic_critique), or none."""
+    (template generic_critique), the line alone with which it concludes (verdict_only), or none."""
     verdict_mix: VerdictMix | None = None
     """Shares of right and wrong verdicts among the examples, e.g. {right: 0.5, wrong: 0.5}: as many records as keep them, to within one.
     Records without a verdict are left out. Null takes the records as they are. Give max_examples to compare mixes of one size."""
+    usable_by: Annotated[tuple[ArmName, ...], Added()] = ()
+    """Arms for which a record must make an example too, or else it is left out here as well: with the same list, trainings that are
+    compared take the same records, though some arm lacks a column or room in the context for some of them."""
     max_examples: Count | None = None
     """Train on at most so many examples; null on all. The order in which records are taken depends on seed alone, so all arms see the
     same problems."""

@@ -6,15 +6,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cgd_ray.config.base import Added, Count, Fraction, Settings
-from cgd_ray.config.problems import ProblemsConfig, SourceConfig
+from cgd_ray.config.diagnostics import DiagnosticsConfig
+from cgd_ray.config.evaluation import EvaluationConfig
+from cgd_ray.config.problems import ProblemsConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig
-from cgd_ray.config.sampling import SamplingConfig
 from cgd_ray.config.training import TrainingConfig
 
 EXECUTION_ONLY = (
     "run_dir",
     "working_dir",
     "cluster",
+    "diagnostics",
     "student.placement",
     "teacher.placement",
     *(f"{role}.engine.{argument}" for role in ("student", "teacher") for argument in MEMORY_ARGUMENTS),
@@ -50,9 +52,12 @@ EXECUTION_ONLY = (
     "training.deterministic",  # which kernels run, as use_gpu and zero_stage: the same numbers but for rounding
     "training.collective_timeout_s",
     "training.validation.answers.placement",
+    "evaluation.benchmarks",  # each evaluation's answers and grades are kept under fingerprints of their own
+    "evaluation.k",
+    "evaluation.grader",
 )
-"""Settings, and groups of them, that change where and how fast a run executes, never what it produces; a finished run directory ignores
-them."""
+"""Settings, and groups of them, that change where and how fast a run executes, or what is asked of its models afterwards, never what it
+produces; a finished run directory ignores them."""
 
 
 def is_execution_only(key: str) -> bool:
@@ -93,17 +98,6 @@ class SelectionConfig(Settings):
     """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds one comparison of two answers may take before it counts as wrong and its worker is killed."""
-
-
-class EvaluationConfig(Settings):
-    """Prompt-only evaluation: the problem alone, no critique."""
-
-    problems: SourceConfig
-    """Held-out problems with a reference answer."""
-    sampling: SamplingConfig = SamplingConfig()
-    """Decoding of both models."""
-    num_samples: Count = 1
-    """Answers per problem; pass@1 is their mean."""
 
 
 class ClusterConfig(Settings):
@@ -147,6 +141,8 @@ class Config(Settings):
     """The training."""
     evaluation: EvaluationConfig | None = None
     """Null skips the evaluation."""
+    diagnostics: Annotated[DiagnosticsConfig, Added()] = DiagnosticsConfig()
+    """What `cgd diagnose` measures."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray cluster."""
 

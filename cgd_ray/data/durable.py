@@ -76,11 +76,11 @@ def parts_of(commits: Sequence[Path], records: Path) -> list[Path]:
     """The parts that hold the rows of files of ids, in their order; the directory is listed once, however many they are."""
     names = sorted(path.name for path in records.glob("*.parquet")) if commits else []
     parts: list[Path] = []
-    for ids in commits:
-        for name in names[bisect_left(names, ids.stem) :]:
-            if not name.startswith(ids.stem):
-                break
-            parts.append(records / name)
+    for stem in (ids.stem for ids in commits):
+        place = bisect_left(names, stem)
+        while place < len(names) and names[place].startswith(stem):  # no slice: tens of thousands of parts would be copied for each commit
+            parts.append(records / names[place])
+            place += 1
     return parts
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 from cgd_ray.config.yaml_text import read_yaml
 
 Role = Literal["system", "user", "assistant"]
+Wording = Literal["solve", "choose", "follow"]
+"""Templates for a problem alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ _FIELD = re.compile(r"\{(question|attempt|critique|refinement|reference_answer|r
 """What a template may seem to ask for; other braces are text, as LaTeX has them."""
 _PLACEHOLDERS: dict[str, set[str]] = {
     "solve": {"question"},
+    "choose": {"question"},
+    "follow": {"question"},
     "critique": {"question", "attempt"},
     "refine": set(),
     "revise": {"critique"},
@@ -51,6 +55,10 @@ class Prompts:
     """System message of the teacher; null sends none."""
     solve: str = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
     """What a model is asked at inference: the problem alone. Fields: question."""
+    choose: str = "{question}\n\nPlease reason step by step, and put the letter of the right option within \\boxed{}."
+    """What a model is asked in benchmarks of multiple choice, whose options are part of the question. Fields: question."""
+    follow: str = "{question}"
+    """What a model is asked in benchmarks of instructions, which say themselves what an answer has to be. Fields: question."""
     critique: str = (
         "You are given a problem and a solution attempt. Review the attempt step by step. Name the first mistake if there is one, "
         "explain why it is wrong and how to correct it.\n\nProblem:\n{question}\n\nAttempt:\n{attempt}\n\n"
@@ -81,6 +89,10 @@ class Prompts:
         "and each formula for the assumptions it needs. Verify that the final answer is what the problem asks for."
     )
     """What takes the critique's place with training.critiques=generic: advice that fits any problem, without a verdict. No fields."""
+
+    def asked(self, wording: Wording, question: str) -> str:
+        """What a benchmark's problem is as a user's message."""
+        return _fill(getattr(self, wording), question=question)
 
     def solve_messages(self, question: str, system: str | None) -> list[Message]:
         """Prompt-only conversation: the problem alone."""

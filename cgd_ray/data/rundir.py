@@ -37,7 +37,6 @@ class RunDir:
         self.logs = self.root / "logs"
         self.seconds = self.root / "seconds.json"
         self.work_list = self.root / "work" / "work_list.parquet"
-        self.evaluation_work_list = self.root / "work" / "evaluation_work_list.parquet"
         self.generation_state = self.root / "work" / "generation"
         self.decontamination = self.root / "work" / "decontamination.json"
         self.spending = self.root / "work" / "spending"
@@ -53,10 +52,24 @@ class RunDir:
         self.metrics = self.root / "training" / "metrics.jsonl"
         self.training_report = self.root / "training" / "report.json"
         self.model = self.root / "model"
+        self.differences = self.root / "evaluation" / "comparison.json"
+        self.report = self.root / "report.html"
+
+    def evaluation_work_list(self, benchmark: str) -> Path:
+        """What is asked of every model that is evaluated; `problems` is evaluation.problems."""
+        return self.root / "work" / "evaluation" / f"{benchmark}.parquet"
 
     def evaluation(self, name: str) -> Path:
-        """Directory with the answers and the report of one evaluated model, `base` or `trained`."""
+        """Directory of an evaluated model, `base`, `trained` or another, with one for each benchmark: answers, grades and report."""
         return self.root / "evaluation" / name
+
+    def evaluated(self) -> dict[str, dict[str, Path]]:
+        """Each evaluated model's directories of benchmarks whose reports are there, by their names; base and trained come first."""
+        found: dict[str, dict[str, Path]] = {name: {} for name in ("base", "trained")}
+        for manifest in sorted(self.root.glob("evaluation/*/*/manifest.json")):
+            home = manifest.parent
+            found.setdefault(home.parent.name, {})[home.name] = home
+        return found
 
     def recorded_config(self) -> Config | None:
         """The config that the directory was begun with; None where there is none, or none that this version can read."""
@@ -71,6 +84,20 @@ class RunDir:
 
         `contents` names what is behind settings that are paths, by their dotted keys: what is the same may lie elsewhere than before.
         """
+        self.check_place()
+        for path, mine in self._identity(config).items():
+            found = differing_settings(without_places(self._recorded(path, mine)), without_places(mine))
+            if differences := [difference for difference in found if not self._is_moved(difference[0], contents or {})]:
+                key, old, new = differences[0]
+                more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+                what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
+                raise ValueError(
+                    f"run_dir {self.root} belongs to another config: {what}; choose another run_dir (with "
+                    f"generation.reuse=[{self.records}] what stays the same is not made again)"
+                )
+
+    def check_place(self) -> None:
+        """Raise ValueError when the directory takes nothing or is Ray's; makes nothing but the log directory."""
         if WORKING_DIRS in self.root.parts:
             raise ValueError(
                 f"run_dir {self.root} is inside Ray's copy of the job's working directory, which goes with the cluster; give an absolute "
@@ -82,16 +109,6 @@ class RunDir:
                 probe.write_bytes(b"0")  # a full disk may still have room for a name
         except OSError as error:
             raise ValueError(f"run_dir {self.root} is not writable ({error.strerror}); choose another run_dir") from None
-        for path, mine in self._identity(config).items():
-            found = differing_settings(without_places(self._recorded(path, mine)), without_places(mine))
-            if differences := [difference for difference in found if not self._is_moved(difference[0], contents or {})]:
-                key, old, new = differences[0]
-                more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-                what = f"{path.stem} {key} was {old!r} and is {new!r}{more}"
-                raise ValueError(
-                    f"run_dir {self.root} belongs to another config: {what}; choose another run_dir (with "
-                    f"generation.reuse=[{self.records}] what stays the same is not made again)"
-                )
 
     def claim(self, config: Config, contents: Mapping[str, str] | None = None) -> None:
         """Make the directory this config's own, which `check` has allowed: the resolved config and wording are written into it."""

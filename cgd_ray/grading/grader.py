@@ -1,15 +1,15 @@
-"""Grades answers against references: by the rules of equivalence/, and what takes algebra in worker processes that can be killed.
+"""Grades answers: what takes no time here, what may hang or eat memory in worker processes that can be killed.
 
 Why processes: math-verify can hang in spite of its own timeout (issue 65 there), needs a main thread for its alarm (55) and parses
-differently in threads (22). One pair that hangs or eats memory costs its own verdict only. Most pairs are plain numbers, words and
-equal expressions; they are decided here at once and start no process.
-How to use: `with Grader(timeout_s=5) as grader: grader.grade([("\\boxed{4}", "4")])`.
+differently in threads (22); a checker of instructions is a regular expression on text that a model wrote; a user's function may do
+anything. One answer that hangs or eats memory costs its own verdict only. The processes start when the first answer needs one.
+How to use: `with Grader(timeout_s=5) as grader: grader.grade([("\\boxed{4}", "4")])`, or `grader_named(...)` of graders.py and
+`grader.verdicts([Answer(text="\\boxed{4}", reference="4")])`.
 """
 
-import logging
 import os
-import re
 import resource
+import signal
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as PairTimeout
 from multiprocessing import get_context
@@ -17,22 +17,25 @@ from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
-from cgd_ray.grading.equivalence import judge
+from cgd_ray.grading.boxed_math import BoxedMath
+from cgd_ray.grading.verdict import Answer, Kind, Ungradable, Verdict
 
-WORKER_MEMORY_BYTES = 512 * 1024**2  # address space of one worker; with math-verify and sympy loaded it takes 70 MiB
-SHORT_LENGTH = 300  # characters; a longer answer is read where it can be killed
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is no brace
+WORKER_MEMORY_BYTES = 512 * 1024**2  # of one worker's own; with math-verify and sympy loaded it takes 60 MiB
+STRICT = BoxedMath(name="boxed-math-strict", ways=("box",))
+"""What decides which records are trained on: the answer in a box, or none."""
 
 
 class Grader:
-    """A pool of workers that compare a text's boxed answer with a reference answer."""
+    """A kind of grading with a pool of workers. It crosses processes as kind and limits, and starts workers of its own there."""
 
-    def __init__(self, timeout_s: float, num_workers: int | None = None) -> None:
-        self._timeout_s = timeout_s
-        self._pool = ProcessPool(
-            max_workers=num_workers or min(8, os.cpu_count() or 1), initializer=_start_worker, context=get_context("spawn")
-        )
+    def __init__(self, timeout_s: float, num_workers: int | None = None, kind: Kind = STRICT) -> None:
+        """`timeout_s` is for one answer; `num_workers` are processes, null for as many as this node has CPUs for."""
+        self.kind, self._timeout_s, self._num_workers = kind, timeout_s, num_workers
+        workers = num_workers or min(8, os.cpu_count() or 1)
+        self._pool = ProcessPool(max_workers=workers, initializer=_start_worker, initargs=(kind,), context=get_context("spawn"))
+
+    def __reduce__(self) -> tuple[type["Grader"], tuple[float, int | None, Kind]]:
+        return Grader, (self._timeout_s, self._num_workers, self.kind)
 
     def __enter__(self) -> "Grader":
         return self
@@ -45,75 +48,49 @@ class Grader:
         self._pool.stop()
         self._pool.join()
 
-    def grade(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[bool | None]:
-        """For each (text, reference answer): is the text's last boxed answer right?
-
-        None where there is no text or no reference; False where nothing is boxed, or where comparing takes longer than the limit.
-        """
-        futures = {}
-        verdicts: list[bool | None] = [None if text is None or reference is None else False for text, reference in pairs]
-        for index, (text, reference) in enumerate(pairs):
-            if text is None or reference is None or (answer := boxed_answer(text)) is None:
-                continue
-            answer, reference = _innermost(answer), _innermost(reference)
-            verdicts[index] = _judged_at_once(answer, reference)
+    def verdicts(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """A verdict on each answer; False where it takes longer than the limit, or more memory. Raises Ungradable."""
+        futures, verdicts = {}, list[Verdict | None]()
+        for index, answer in enumerate(answers):
+            verdicts.append(self.kind.at_once(answer))
             if verdicts[index] is None:
-                futures[index] = self._pool.schedule(_is_right, args=(answer, reference), timeout=self._timeout_s)
+                futures[index] = self._pool.schedule(_decided, args=(answer,), timeout=self._timeout_s)
         for index, future in futures.items():
             try:
                 verdicts[index] = future.result()
-            except (PairTimeout, ProcessExpired, MemoryError, RecursionError):
-                verdicts[index] = False
-        return verdicts
+            except (PairTimeout, ProcessExpired, MemoryError, RecursionError) as error:
+                verdicts[index] = Verdict(correct=False, extracted=None, reason=_died_of(error))
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def grade(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[bool | None]:
+        """For each (text, reference answer): is the text's answer right? None where there is no text or no reference."""
+        return [verdict.correct for verdict in self.verdicts([Answer(text=text, reference=reference) for text, reference in pairs])]
 
 
-def is_boxed(text: str) -> bool:
-    r"""Does the text hold a `\boxed{...}` (or `\fbox`) answer at all?"""
-    return "\\boxed" in text or "\\fbox" in text
+def _died_of(error: BaseException) -> str:
+    if isinstance(error, PairTimeout):
+        return "timeout"
+    return "too much memory" if isinstance(error, MemoryError) else "its process died"
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""What the last `\boxed{...}` (or `\fbox`) of a text holds; None when nothing is boxed, or the last box is empty or never closed.
-
-    Not left to math-verify, which makes one set of boxes that stand near each other, so that no answer that corrects itself was right,
-    and which takes a number from the text around an empty box.
-    """
-    boxes = list(_BOX.finditer(text))
-    if not boxes:
-        return None
-    rest = text[boxes[-1].end() :]
-    if not rest.startswith("{"):  # \boxed 4
-        return rest.partition("\n")[0].partition("$")[0].strip() or None
-    depth = 0
-    for brace in _BRACE.finditer(rest):
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0:
-            return rest[1 : brace.start()].strip() or None
-    return None
+_worker_kind: Kind | None = None
+_worker_fault: str | None = None
 
 
-def _judged_at_once(answer: str, reference: str) -> bool | None:
-    """What needs no algebra, for answers too short to take long; None for the others."""
-    return judge(answer, reference).right if max(len(answer), len(reference)) <= SHORT_LENGTH else None
-
-
-def _innermost(answer: str) -> str:
-    while (boxed := boxed_answer(answer)) is not None:
-        answer = boxed
-    return answer
-
-
-def _start_worker() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
-    import cgd_ray.grading.equivalence.algebra  # noqa: F401  (imported here so that the first pair's limit is not spent on importing)
-
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off, at every pair
-
-
-def _is_right(answer: str, reference: str) -> bool:
-    from cgd_ray.grading.equivalence.algebra import equal_by_algebra
-
+def _start_worker(kind: Kind) -> None:
+    """In a new worker: the limits, and what the kind needs, whose absence is told to whoever asks for a verdict."""
+    global _worker_kind, _worker_fault
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler waits for the end of a long multiplication
+    resource.setrlimit(resource.RLIMIT_DATA, (WORKER_MEMORY_BYTES, WORKER_MEMORY_BYTES))
     try:
-        return judge(answer, reference, algebra=equal_by_algebra).right is True
-    except Exception:  # sympy raises whatever it meets in odd expressions; what cannot be compared is not right
-        return False
+        kind.prepare()
+    except Exception as error:  # else the pool breaks, without the reason
+        _worker_fault = f"grader {kind.name} cannot begin: {type(error).__name__}: {' '.join(str(error).split())}"
+    _worker_kind = kind
+
+
+def _decided(answer: Answer) -> Verdict:
+    assert _worker_kind is not None, "it is set when the worker starts"
+    if _worker_fault is not None:
+        raise Ungradable(_worker_fault)
+    return _worker_kind.decide(answer)

@@ -28,6 +28,8 @@ def read_rows(source: SourceConfig) -> Iterator[Row]:
     """The rows of a source in its own order. Raises ValueError, which begins with a setting of the source and is one line."""
     path = Path(source.path)
     if path.is_dir():
+        if source.revision is not None:
+            raise ValueError(f"revision is {source.revision!r}, and path {path} is a directory, which is as it is; leave it out")
         return _directory_rows(source, path)
     if path.suffix in READERS:
         if not path.is_file():
@@ -36,13 +38,14 @@ def read_rows(source: SourceConfig) -> Iterator[Row]:
         return _file_rows(source, [path])
     if path.exists() or path.is_absolute():
         raise ValueError(f"path {path} is no .jsonl, .json or .parquet file and no directory with a data set")
-    return data_set_rows(source, lambda datasets: datasets.load_dataset(source.path, source.subset, split=source.split))
+    on_hub = {"split": source.split, "revision": source.revision}
+    return data_set_rows(source, lambda datasets: datasets.load_dataset(source.path, source.subset, **on_hub))
 
 
 def _check_single(source: SourceConfig, file: Path) -> None:
     """Settings that choose among files mean nothing for one, unless its name says the same."""
     split = "train" if names_the_split(source, file) else source.split
-    for setting, value in (("subset", source.subset), ("split", split)):
+    for setting, value in (("subset", source.subset), ("revision", source.revision), ("split", split)):
         if value not in (None, "train"):
             raise ValueError(f"{setting} is {value!r}, and path {file} is a single file without any; leave it out or give the directory")
 

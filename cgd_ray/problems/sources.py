@@ -7,8 +7,9 @@ How to use: `table = load_problems(config.evaluation.problems, "evaluation.probl
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +21,8 @@ from cgd_ray.problems.rows import Row
 
 Problem = dict[str, str | None]
 """A row of PROBLEM_SCHEMA."""
+Prepare = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Makes the columns that a source's fields name, from those that its rows have."""
 REFERENCES = ("reference_answer", "reference_solution")
 """Fields of a problem that it may lack."""
 
@@ -53,11 +56,14 @@ def load_problems(source: SourceConfig, setting: str, notes: list[str]) -> pa.Ta
     return pa.Table.from_pylist([problem for _, problem in first.values()], schema=PROBLEM_SCHEMA)
 
 
-def read_problems(source: SourceConfig, setting: str, notes: list[str]) -> list[tuple[Row, Problem]]:
-    """The same with the row that each is from, and with ids that may repeat: a benchmark to compare with is taken as it is published."""
+def read_problems(source: SourceConfig, setting: str, notes: list[str], prepare: Prepare = dict) -> list[tuple[Row, Problem]]:
+    """The same with the row that each is from, and with ids that may repeat: a benchmark to compare with is taken as it is published.
+
+    `prepare` makes columns of the row's; a ValueError of it says in a few words why there is no problem in them.
+    """
     dropped: list[_BadRowError] = []
     try:
-        problems = list(islice(_problems(source, dropped), source.limit))
+        problems = list(islice(_problems(source, dropped, prepare), source.limit))
         if not problems:
             raise dropped[0] if dropped else ValueError(f"path {source.path} holds no problems; check it and the split")
     except OSError as error:
@@ -82,7 +88,7 @@ def _note_on_nothing(source: SourceConfig, setting: str, field: str, problems: S
     return f"{setting}: {len(rows):,} of {len(problems):,} rows have no {field.replace('_', ' ')} ({told})"
 
 
-def _problems(source: SourceConfig, dropped: list[_BadRowError]) -> Iterator[tuple[Row, Problem]]:
+def _problems(source: SourceConfig, dropped: list[_BadRowError], prepare: Prepare) -> Iterator[tuple[Row, Problem]]:
     """The rows that are problems, in the order in which they are taken; the others end up in `dropped`, or raise _BadRowError."""
     rows = read_rows(source)
     if source.shuffle_seed is not None:
@@ -91,16 +97,23 @@ def _problems(source: SourceConfig, dropped: list[_BadRowError]) -> Iterator[tup
         rows = iter(shuffled)
     for row in rows:
         try:
-            yield row, _problem(source, row)
+            yield row, _problem(source, _prepared(row, prepare))
         except _BadRowError as error:
             if source.on_bad_row == "refuse":
                 raise
             dropped.append(error)
 
 
-def _problem(source: SourceConfig, row: Row) -> Problem:
+def _prepared(row: Row, prepare: Prepare) -> Row:
     if row.fault:
         raise _bad(row, row.fault)
+    try:
+        return row._replace(columns=prepare(row.columns))
+    except ValueError as error:
+        raise _bad(row, str(error)) from None
+
+
+def _problem(source: SourceConfig, row: Row) -> Problem:
     fields = source.fields
     question = row.columns.get(fields.question)
     if not isinstance(question, str) or not question.strip():

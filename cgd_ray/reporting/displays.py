@@ -1,7 +1,7 @@
 """What the progress bars of a run say beside their counts.
 
 How to use: `generation_display(bar, api, spending)` is `generate`'s callback; `TrainingDisplay(screen, bar)` has `train`'s callbacks,
-`show_live_step(bar, step, num_records)` is `run_live`'s, `show_evaluation(bar, counts)` `evaluate`'s.
+`show_live_step(bar, step, num_records)` is `run_live`'s, `show_evaluation(bar, counts, estimate)` an `Exam`'s.
 """
 
 from collections import Counter
@@ -38,9 +38,10 @@ def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> Progr
     return show
 
 
-def show_evaluation(bar: Bar, counts: Mapping[str, int]) -> None:
-    """Draw the counts of a model that answers an evaluation's problems."""
-    bar.update(counts[f"student{ROWS}"], f"{counts['tokens_per_s']:,} tokens/s{_failures(counts)}")
+def show_evaluation(bar: Bar, counts: Mapping[str, int], estimate: str = "") -> None:
+    """Draw the counts of a model that answers an evaluation's problems, and how it does so far."""
+    note = f"{counts['tokens_per_s']:,} tokens/s" + (f", {estimate}" if estimate else "")
+    bar.update(counts[f"student{ROWS}"], note + _failures(counts))
 
 
 def _failures(counts: Mapping[str, int]) -> str:

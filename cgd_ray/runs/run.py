@@ -23,7 +23,8 @@ from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.process.console import Screen, printing_lines
 from cgd_ray.process.faults import failing, refusing
 from cgd_ray.process.stopping import stopped_by_signals
-from cgd_ray.reporting.summary import closing_rows, summarise
+from cgd_ray.reporting.page.page import write_report
+from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 from cgd_ray.runs.contents import contents_of, with_models
 from cgd_ray.runs.lease import leased
 from cgd_ray.runs.remote.working_copy import working_copy
@@ -75,10 +76,10 @@ def _execute(command: str, config: Config, retry_failed: bool, take_over: bool) 
             with suppress(Exception):  # what went wrong comes first
                 write_json(run.summary, summarise(run.recorded_config() or config, run))
             raise
-        summary = summarise(config, run)
-        write_json(run.summary, summary)
+        summary = _publish(config, run, changed=bool(pending))
         screen.table(f"cgd {command}", closing_rows(summary))
         screen.say(f"summary: {run.summary}")
+        screen.say(f"report:  {run.report}")
         if summary["training"] is not None:
             screen.say(f"model:   {run.model}")
 
@@ -138,9 +139,20 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
             if session.decontamination is not None:
                 write_json(run.decontamination, session.decontamination)
             _add_seconds(run, "start", started)
-            for stage in pending:
+            for stage, then in zip(pending, [*pending[1:], None], strict=True):
                 _work(stage, session)
+                if then is not None and then.timed_as != stage.timed_as:
+                    _publish(config, run)
     return config
+
+
+def _publish(config: Config, run: RunDir, changed: bool = True) -> Summary:
+    """Write what is known of the run by now, for programs and for people."""
+    summary = summarise(config, run)
+    write_json(run.summary, summary)
+    if changed or not run.report.exists():
+        write_report([run], run.report)
+    return summary
 
 
 def _work(stage: Stage, session: Session) -> None:

@@ -16,11 +16,13 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json
-from cgd_ray.evaluation.evaluate import Exam, evaluate
+from cgd_ray.evaluation.differences import trained_minus_base
+from cgd_ray.evaluation.held_out import HeldOutExam
 from cgd_ray.generation.pipeline import generate
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.process.console import Screen
-from cgd_ray.reporting.displays import TrainingDisplay, generation_display, show_evaluation, show_live_step
+from cgd_ray.reporting.displays import TrainingDisplay, generation_display, show_live_step
+from cgd_ray.runs.exams import answer_exam, exam_of
 from cgd_ray.runs.live import run_live
 from cgd_ray.selection.selection import select_records
 from cgd_ray.training.driver import train
@@ -107,12 +109,12 @@ def _train(session: Session) -> None:
     write_json(run.training_report, report)
 
 
-def _exam_while_training(session: Session) -> Exam | None:
+def _exam_while_training(session: Session) -> HeldOutExam | None:
     """How checkpoints answer held-out problems; None where they do not."""
     config = session.config
     if config.answering_student is None:
         return None
-    return Exam(
+    return HeldOutExam(
         student=config.answering_student,
         prompts=load_prompts(config.prompts),
         work_list=session.run.validation_work_list,
@@ -134,16 +136,12 @@ def _live(session: Session) -> None:
 
 
 def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
-    total = session.work_lists[session.run.evaluation_work_list].num_rows
-    with session.screen.progress(f"evaluate {name}", total, "answers") as bar:
-        evaluate(
-            session.config,
-            student,
-            name,
-            session.run.evaluation_work_list,
-            session.run,
-            lambda counts: show_evaluation(bar, counts),
-        )
+    answer_exam(exam_of(session.config, student, session.run), name, session.run, session.screen)
+
+
+def _evaluate_trained(session: Session) -> None:
+    _evaluate(session, "trained", _trained(session))
+    write_json(session.run.differences, trained_minus_base(session.run))
 
 
 def _trained(session: Session) -> RoleConfig:
@@ -151,8 +149,13 @@ def _trained(session: Session) -> RoleConfig:
     return session.config.student.model_copy(update={"model": str(session.run.model), "adapter": None})
 
 
-def _is_evaluated(session: Session, name: str) -> bool:
-    return session.config.evaluation is None or read_manifest(session.run.evaluation(name)) is not None
+def _is_evaluated(session: Session, name: str, student: RoleConfig) -> bool:
+    if session.config.evaluation is None:
+        return True
+    directory, exam = session.run.evaluation(name), exam_of(session.config, student, session.run)
+    if not Path(student.model).is_dir():  # it is not there yet, or has been put away since
+        return exam.has_reports(directory)
+    return exam.is_finished(directory)
 
 
 GENERATE = Stage(
@@ -168,14 +171,14 @@ LIVE = Stage(timed_as="live", needs="live", is_finished=TRAIN.is_finished, work=
 EVALUATE_BASE = Stage(
     timed_as="evaluate",
     needs="evaluate",
-    is_finished=lambda session: _is_evaluated(session, "base"),
+    is_finished=lambda session: _is_evaluated(session, "base", session.config.student),
     work=lambda session: _evaluate(session, "base", session.config.student),
 )
 EVALUATE_TRAINED = Stage(
     timed_as="evaluate",
     needs="evaluate",
-    is_finished=lambda session: _is_evaluated(session, "trained"),
-    work=lambda session: _evaluate(session, "trained", _trained(session)),
+    is_finished=lambda session: _is_evaluated(session, "trained", _trained(session)),
+    work=_evaluate_trained,
 )
 COMMANDS: dict[str, tuple[Stage, ...]] = {
     "run": (GENERATE, SELECT, PACK, TRAIN, EVALUATE_BASE, EVALUATE_TRAINED),

@@ -7,16 +7,20 @@ Path(config.records))` where records are given. `notes` are lines for the user.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgd_ray.config import Config
+from cgd_ray.config import PROBLEMS, Config, EvaluationConfig
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir
+from cgd_ray.evaluation.benchmarks.catalogue import benchmark_named
+from cgd_ray.evaluation.benchmarks.loading import load_benchmark
+from cgd_ray.grading.graders import kind_named
 from cgd_ray.problems.decontamination import decontaminate
 from cgd_ray.problems.mixing import load_training_problems
 from cgd_ray.problems.sources import load_problems
@@ -35,7 +39,8 @@ def make_work_lists(command: str, config: Config, run: RunDir, notes: list[str])
     ValueError, one line, for a source that cannot be read before its work list is written, or that has changed since.
     """
     reports: list[dict[str, Any]] = []
-    goes_on = command in LATER and _from_where_they_were(config, run.recorded_config())
+    recorded = run.recorded_config() or config
+    goes_on = command in LATER and config.problems == recorded.problems
 
     def training() -> pa.Table:
         problems = _training_problems(config, run, notes, reports)
@@ -45,16 +50,30 @@ def make_work_lists(command: str, config: Config, run: RunDir, notes: list[str])
 
     lists = {run.work_list: _settled(goes_on, run.work_list, training, notes)}
     if config.evaluation is not None:
-        lists[run.evaluation_work_list] = _settled(goes_on, run.evaluation_work_list, lambda: _evaluation_list(config, notes), notes)
+        lists |= make_evaluation_lists(command, config.evaluation, recorded.evaluation or config.evaluation, run, notes)
     if config.training.validation is not None and config.training.validation.answers is not None:
         lists[run.validation_work_list] = problems_to_answer(lists[run.work_list], config.training.validation)
         check_work_list(lists[run.validation_work_list], run.validation_work_list)
     return lists, reports[0] if reports else None
 
 
-def _from_where_they_were(config: Config, recorded: Config | None) -> bool:
-    """Whether the problems are taken from the same files or data sets as when the run began; else they are compared."""
-    return recorded is None or (config.problems, config.evaluation) == (recorded.problems, recorded.evaluation)
+def make_evaluation_lists(
+    command: str, evaluation: EvaluationConfig, recorded: EvaluationConfig, run: RunDir, notes: list[str]
+) -> dict[Path, pa.Table]:
+    """The same for what is asked of a model that is evaluated: each benchmark's list, by its path.
+
+    `recorded` is the evaluation that the run has begun with, if it has: a source that is another now is read again and compared.
+    """
+    _check_graders(evaluation)
+    lists: dict[Path, pa.Table] = {}
+    if evaluation.problems is not None:
+        path, goes_on = run.evaluation_work_list(PROBLEMS), command in LATER and evaluation.problems == recorded.problems
+        lists[path] = _settled(goes_on, path, lambda: _own_problems(evaluation, notes), notes)
+    for benchmark in evaluation.benchmarks:
+        path, goes_on = run.evaluation_work_list(benchmark.name), command in LATER and benchmark in recorded.benchmarks
+        published, num_samples = benchmark_named(benchmark.name), evaluation.samples_of(benchmark)
+        lists[path] = _settled(goes_on, path, partial(load_benchmark, published, benchmark, num_samples, notes), notes)
+    return lists
 
 
 def _settled(goes_on: bool, path: Path, make: Callable[[], pa.Table], notes: list[str]) -> pa.Table:
@@ -104,11 +123,20 @@ def _of_problem(error: str | None) -> str | None:
     return error if error is not None and error.startswith("problem:") else None
 
 
-def _evaluation_list(config: Config, notes: list[str]) -> pa.Table:
-    assert config.evaluation is not None, "the caller skips a run without one"
-    held_out = load_problems(config.evaluation.problems, "evaluation.problems", notes)
+def _check_graders(evaluation: EvaluationConfig) -> None:
+    names = {f"evaluation.benchmarks.{each.name}.grader": each.grader for each in evaluation.benchmarks if each.grader is not None}
+    for setting, name in {"evaluation.grader": evaluation.grader, **names}.items():
+        try:
+            kind_named(name)
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from None
+
+
+def _own_problems(evaluation: EvaluationConfig, notes: list[str]) -> pa.Table:
+    assert evaluation.problems is not None, "the caller skips an evaluation without"
+    held_out = load_problems(evaluation.problems, "evaluation.problems", notes)
     _check_answers(held_out, "evaluation", "evaluation.problems")
-    return make_work_list(held_out, config.evaluation.num_samples)
+    return make_work_list(held_out, evaluation.num_samples)
 
 
 def _graded_by(config: Config) -> list[str]:

@@ -69,11 +69,11 @@ def test_a_second_ctrl_c_while_training_ends_it_at_once(tmp_path: Path) -> None:
 def test_ctrl_c_in_another_stage_ends_it_with_one_line(stage: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     attempts = run_dir / "work" / "generation" / "in_flight"
-    evaluated = run_dir / "evaluation" / "base" / "answers_state"
+    evaluated = run_dir / "evaluation" / "base"
     is_time = {
         "start": lambda: (run_dir / "logs" / "driver.log").exists(),
         "generate": lambda: any(file.stat().st_size > 60 for file in attempts.glob("*.txt")),
-        "evaluate": lambda: any(file.stat().st_size > 60 for file in evaluated.glob("in_flight/*.txt")),
+        "evaluate": lambda: any(file.stat().st_size > 60 for file in evaluated.glob("*/answers_state/in_flight/*.txt")),
     }[stage]
     settings = {"evaluate": [f"records={RECORDS}", "training.num_epochs=1"]}.get(stage, [])
     code, said = interrupted([*CGD, f"run_dir={run_dir}", *settings], is_time, tmp_path / "log")

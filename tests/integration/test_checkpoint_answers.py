@@ -17,7 +17,7 @@ from cgd_ray.config import RoleConfig
 from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA
-from cgd_ray.evaluation.evaluate import Exam
+from cgd_ray.evaluation.held_out import HeldOutExam
 from cgd_ray.grading.grader import Grader
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from cgd_ray.training.checkpoints.export import export_checkpoint
@@ -57,7 +57,7 @@ class Steps:
 class LastByEngine:
     """The exam for step 2 alone; the student of step 1 gets nothing right, without the start of an engine."""
 
-    exam: Exam
+    exam: HeldOutExam
 
     def __call__(self, model: str, directory: Path) -> dict[str, Any]:
         return self.exam(model, directory) if directory.name == "step-00000002" else {"pass@1": 0.0}
@@ -101,7 +101,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, problems: list[dict[str, Any]
             "engine": {"dtype": "float32"},  # in bfloat16 a tie between two tokens falls one way or the other
         }
     )
-    exam = Exam(student=student, prompts=PROMPTS, work_list=work_list, grading_timeout_s=5)
+    exam = HeldOutExam(student=student, prompts=PROMPTS, work_list=work_list, grading_timeout_s=5)
     job = TrainJob(
         training=training.model_dump(mode="json"),
         model=str(STUDENT),
@@ -131,7 +131,7 @@ def test_what_is_recorded_for_a_checkpoint_is_what_its_student_answers(
         ids = chat.prompt(PROMPTS.solve_messages(row["question"], None)).input_ids
         output = causal_lm.generate(torch.tensor([ids]), max_new_tokens=MAX_TOKENS, do_sample=False)[0, len(ids) :]
         answers.append((chat.tokenizer.decode(output, skip_special_tokens=True), row["reference_answer"]))
-    graded = pq.read_table(job.measurements_file.with_suffix("") / newest.directory.name / "graded.parquet").to_pylist()
+    graded = pq.read_table(job.measurements_file.with_suffix("") / newest.directory.name / "problems" / "graded.parquet").to_pylist()
     assert sorted(row["attempt"] for row in graded) == sorted(answer for answer, _ in answers)
     with Grader(timeout_s=5) as grader:
         assert lines[2]["pass@1"] == sum(map(bool, grader.grade(answers))) / NUM_PROBLEMS

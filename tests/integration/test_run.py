@@ -22,6 +22,7 @@ from cgd_ray.cli import main
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.records import SELECTED_SCHEMA
+from cgd_ray.evaluation.evaluate import GRADED_SCHEMA
 from cgd_ray.training.observe.measurements import read_measurements
 from tests.bare_vllm import bare_vllm
 from tests.builders import read_parts
@@ -112,9 +113,11 @@ def test_the_summary_of_a_submitted_job_adds_up(finished: Path) -> None:
     assert sum(line["train/target_tokens"] for line in metrics) == training["target_tokens"]
     assert [metrics[place]["train/loss"] for place in (0, -1)] == [training["first_loss"], training["last_loss"]]
     for name in ("base", "trained"):
-        assert summary["evaluation"][name]["num_problems"] == NUM_EVALUATED
-        graded = pq.read_table(finished / "evaluation" / name / "graded.parquet")
-        assert summary["evaluation"][name]["pass@1"] == pytest.approx(sum(graded["correct"].to_pylist()) / NUM_EVALUATED)
+        report = summary["evaluation"][name]["problems"]
+        assert (report["num_problems"], report["num_samples"]) == (NUM_EVALUATED, 1)
+        graded = pq.read_table(finished / "evaluation" / name / "problems" / "graded.parquet")
+        assert graded.schema.equals(GRADED_SCHEMA)
+        assert report["avg@k"] == report["pass@k"]["1"] == pytest.approx(sum(graded["correct"].to_pylist()) / NUM_EVALUATED)
     assert summary["seconds"]["total"] >= sum(summary["seconds"][name] for name in ("generate", "train", "evaluate")) - 0.5
 
 
@@ -154,7 +157,7 @@ def test_the_same_run_from_another_copy_of_its_files_repeats_nothing(finished: P
     assert main(["run", CONFIG, f"run_dir={finished}", *SETTINGS]) == 0
     assert state() == before
     assert read_summary(finished) == summary
-    assert "pass@1 after" in capfd.readouterr().out
+    assert "problems after" in capfd.readouterr().out
 
 
 def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_the_pipeline(finished: Path) -> None:
@@ -163,7 +166,7 @@ def test_the_exported_student_answers_alike_in_transformers_in_bare_vllm_and_in_
 
     model, prompts = finished / "model", load_prompts(str(finished / "prompts.yaml"))
     chat = Chat.load(str(model))
-    answers = pq.read_table(finished / "evaluation" / "trained" / "graded.parquet").to_pylist()
+    answers = pq.read_table(finished / "evaluation" / "trained" / "problems" / "graded.parquet").to_pylist()
     inputs = [chat.prompt(prompts.solve_messages(row["question"], None)).input_ids for row in answers]
     assert len(inputs) == NUM_EVALUATED
     assert [row["attempt"] for row in answers] == bare_vllm(str(model), inputs, max_tokens=128)
@@ -180,7 +183,7 @@ def test_the_last_checkpoint_has_answered_held_out_problems_beside_the_training_
     model, prompts = finished / "model", load_prompts(str(finished / "prompts.yaml"))
     (step,) = measured = read_measurements(finished / "training" / "validation.jsonl")
     assert step == read_summary(finished)["training"]["steps"] == read_summary(finished)["training"]["best_pass@1_step"]
-    rows = pq.read_table(finished / "training" / "validation" / f"step-{step:08d}" / "graded.parquet").to_pylist()
+    rows = pq.read_table(finished / "training" / "validation" / f"step-{step:08d}" / "problems" / "graded.parquet").to_pylist()
     assert len(rows) == measured[step]["num_problems"] > 0
     assert measured[step]["pass@1"] == sum(row["correct"] for row in rows) / len(rows)
     chat = Chat.load(str(model))

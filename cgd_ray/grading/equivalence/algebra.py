@@ -1,6 +1,6 @@
 """What takes algebra: math-verify parses and compares, and what are numbers is compared by their value to 60 digits.
 
-Why here and not in rules.py: this imports sympy, takes milliseconds to forever, and so runs in processes that can be killed (grading.py).
+Why here and not in rules.py: this imports sympy, takes milliseconds to forever, and so runs in processes that can be killed (grader.py).
 How to use: `judge(answer, reference, algebra=equal_by_algebra)`.
 """
 

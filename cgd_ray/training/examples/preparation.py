@@ -24,7 +24,7 @@ from cgd_ray.training.examples.arms import REQUIRED_COLUMNS, ArmExample
 from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
 from cgd_ray.training.examples.choosing.choice import Choice, settings_of
 from cgd_ray.training.examples.fitting import fit
-from cgd_ray.training.examples.texts import Texts
+from cgd_ray.training.examples.texts import SHOWN, Texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +46,16 @@ class Prepared:
         return len(self.example.input_ids) - self.example.prompt_length
 
 
-def prepared(row: Mapping[str, Any], prompts: Prompts, chat: Chat, context_length: int) -> Prepared | str:
+def prepared(row: Mapping[str, Any], training: TrainingConfig, prompts: Prompts, chat: Chat) -> Prepared | str:
     """The example of a record (a row of texts.py), or why it cannot be one."""
-    if (reason := _unusable(row)) is not None:
+    if (reason := _unusable(row, row["arm"])) is not None:
         return reason
-    fitted = fit(row, row["arm"], prompts, chat, context_length)
+    fitted = fit({**row, "critique": row[SHOWN]}, row["arm"], prompts, chat, training.context_length)
     if fitted is None:
         return "over_context_length"
+    for arm in training.usable_by:
+        if _unusable(row, arm) is not None or fit(row, arm, prompts, chat, training.context_length) is None:
+            return f"unusable_by_{arm}"
     return Prepared(
         record_id=row["record_id"],
         arm=row["arm"],
@@ -81,7 +84,7 @@ class Preparation(Choice):
         """`is_left_out` tells of which records, by their ids, no example is wanted."""
         catalogue = Catalogue.read(training, selected, side)
         super().__init__(settings_of(training, side), catalogue if is_left_out is None else catalogue.without(is_left_out), side)
-        self.chat, self._prompts, self._context_length = chat, prompts, training.context_length
+        self.chat, self._prompts = chat, prompts
         self._texts = Texts(training, prompts, selected)
 
     def __iter__(self) -> Iterator[Prepared]:
@@ -89,7 +92,7 @@ class Preparation(Choice):
 
     def _made(self, indices: np.ndarray) -> Iterator[Prepared | str]:
         for row in self._texts.rows(self.catalogue.places(indices)):
-            yield prepared(row, self._prompts, self.chat, self._context_length)
+            yield prepared(row, self._training, self._prompts, self.chat)
 
 
 def prepare(config: Config) -> Preparation:
@@ -109,9 +112,9 @@ def selected_parts(directory: Path) -> list[Path]:
     return parts
 
 
-def _unusable(row: Mapping[str, Any]) -> str | None:
-    """Why a record cannot become an example of its arm, or None."""
-    for name in REQUIRED_COLUMNS[row["arm"]]:
+def _unusable(row: Mapping[str, Any], arm: str) -> str | None:
+    """Why a record cannot become an example of an arm, or None."""
+    for name in REQUIRED_COLUMNS[arm]:
         if not row[name]:
             return f"no_{name}"
         if row.get(f"{name}_finish_reason") == "length":

@@ -65,7 +65,7 @@ class Tokenising:
         self, training: TrainingConfig, prompts: Prompts, chat: Chat, parts: Sequence[Path], places: Path, directory: Path, first_file: int
     ) -> None:
         """`places` is a file with PLACE_TYPE of all records of the wave."""
-        self._prompts, self._chat, self._context_length = prompts, chat, training.context_length
+        self._training, self._prompts, self._chat = training, prompts, chat
         self._arms, self._texts = arms_of(training), Texts(training, prompts, parts)
         self._places, self._directory, self._first_file = np.load(places, mmap_mode="r"), directory, first_file
 
@@ -77,7 +77,7 @@ class Tokenising:
         num_written, batch = 0, list[Prepared]()
         with example_writer(example_file(self._directory, self._first_file + number)) as writer:
             for outcome, row in zip(outcomes, self._texts.rows(places), strict=True):
-                item = prepared(row, self._prompts, self._chat, self._context_length)
+                item = prepared(row, self._training, self._prompts, self._chat)
                 if isinstance(item, str):
                     outcome["reason"] = 1 + reasons.setdefault(item, len(reasons))
                     continue

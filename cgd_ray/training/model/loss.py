@@ -4,7 +4,7 @@ Most of a CGD example is context that carries no loss, so its logits are never c
 computed again in the backward pass. All chunks are inside one module, so that ZeRO-3 gathers the output layer once a pass and sees the
 same modules at every step, however many chunks a rank has. torch's F.linear_cross_entropy takes chunks too, but knows neither capped
 logits nor adapters on the output layer.
-How to use: `loss_sum = TargetLoss(causal_lm, chunk_tokens=2048)(**batch.inputs())`.
+How to use: `loss_sum = TargetLoss(causal_lm, chunk_tokens=2048)(**batch.to(device))`; `.token_losses(...)` for each target's own.
 """
 
 from collections.abc import Callable
@@ -64,12 +64,24 @@ class TargetLoss(torch.nn.Module):
         """
         balances = self.training and self._router_aux_loss > 0
         outputs = self._backbone(input_ids_1T, position_ids_1T, example_lengths, {"output_router_logits": True} if balances else {})
-        hidden_TD = torch.cat([output.last_hidden_state[0] for output in outputs])
-        total: torch.Tensor = self.output(hidden_TD, positions_N, target_ids_N)
+        total: torch.Tensor = self.output(_hidden(outputs), positions_N, target_ids_N)
         if balances:
             auxiliary = balancing_loss(self.causal_lm, [output.router_logits for output in outputs])
             total = total + self._router_aux_loss * positions_N.numel() * auxiliary
         return total
+
+    @torch.no_grad()
+    def token_losses(
+        self,
+        input_ids_1T: torch.Tensor,
+        position_ids_1T: torch.Tensor,
+        example_lengths: list[int],
+        positions_N: torch.Tensor,
+        target_ids_N: torch.Tensor,
+    ) -> torch.Tensor:
+        """[N] the terms of forward()'s sum, in fp32, without a trace for gradients; for a model that is whole, not split by ZeRO-3."""
+        outputs = self._backbone(input_ids_1T, position_ids_1T, example_lengths, {})
+        return self.output.token_losses(_hidden(outputs), positions_N, target_ids_N)
 
     def _backbone(
         self, input_ids_1T: torch.Tensor, position_ids_1T: torch.Tensor, example_lengths: list[int], options: dict[str, Any]
@@ -80,6 +92,11 @@ class TargetLoss(torch.nn.Module):
             packed = {"position_ids": position_ids_1T, "example_lengths": example_lengths}
             return [backbone(input_ids=input_ids_1T, use_cache=False, **packed, **options)]
         return [backbone(input_ids=ids, use_cache=False, **options) for ids in input_ids_1T.split(example_lengths, dim=1)]
+
+
+def _hidden(outputs: list[Any]) -> torch.Tensor:
+    """[T, D] the last hidden states of all examples."""
+    return torch.cat([output.last_hidden_state[0] for output in outputs])
 
 
 class OutputLoss(torch.nn.Module):
@@ -116,8 +133,20 @@ class OutputLoss(torch.nn.Module):
                 total = total + checkpoint(self._chunk_loss, hidden_CD, targets, use_reentrant=False)
         return total
 
+    def token_losses(self, hidden_TD: torch.Tensor, positions_N: torch.Tensor, target_ids_N: torch.Tensor) -> torch.Tensor:
+        """[N] the cross entropy of each target, in fp32."""
+        chunks = zip(positions_N.split(self._chunk_tokens), target_ids_N.split(self._chunk_tokens), strict=True)
+        losses = [
+            torch.nn.functional.cross_entropy(self._chunk_logits(hidden_TD[positions]), targets, reduction="none")
+            for positions, targets in chunks
+        ]
+        return torch.cat(losses)
+
     def _chunk_loss(self, hidden_CD: torch.Tensor, targets_C: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self._chunk_logits(hidden_CD), targets_C, ignore_index=IGNORED, reduction="sum")
+
+    def _chunk_logits(self, hidden_CD: torch.Tensor) -> torch.Tensor:
         logits_CV = self._run_layer(hidden_CD)
         for change, value in self._changes:
             logits_CV = change(logits_CV, value)
-        return torch.nn.functional.cross_entropy(logits_CV.float(), targets_C, ignore_index=IGNORED, reduction="sum")
+        return logits_CV.float()

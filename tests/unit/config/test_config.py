@@ -180,7 +180,7 @@ def test_a_config_cannot_be_changed() -> None:
         make_config().training.seed = 1  # type: ignore[misc]
 
 
-def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_and_all_others_do() -> None:
+def test_settings_that_say_where_and_how_fast_a_run_executes_or_what_is_asked_afterwards_do_not_differ_and_all_others_do() -> None:
     tree = make_config().model_dump(mode="json")
     ignored = set()
     for key in leaves(tree):
@@ -196,6 +196,7 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
     kept = ("checkpoint_every_steps", "keep_checkpoints", "trackers")
     repeated = ("deterministic", "collective_timeout_s")
     training = {f"training.{name}" for name in (*workers, *memory, *kept, *repeated)}
+    asked_afterwards = {f"evaluation.{name}" for name in ("benchmarks", "k", "grader")}
     assert ignored == {
         "run_dir",
         "working_dir",
@@ -207,6 +208,7 @@ def test_settings_that_only_say_where_and_how_fast_a_run_executes_do_not_differ_
         *limits,
         *generation,
         *training,
+        *asked_afterwards,
     }
 
 

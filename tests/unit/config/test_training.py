@@ -64,12 +64,17 @@ def test_any_batch_goes_with_any_number_of_workers(batch: int) -> None:
 
 
 def test_what_was_added_is_named_by_fingerprints_only_where_it_is_set() -> None:
-    added: dict[str, Any] = {"deepspeed": {"communication_data_type": "fp32"}, "deterministic": True, "collective_timeout_s": 60}
+    added: dict[str, Any] = {
+        "deepspeed": {"communication_data_type": "fp32"},
+        "deterministic": True,
+        "collective_timeout_s": 60,
+        "usable_by": ["sft"],
+    }
     assert added.keys().isdisjoint(identity(TrainingConfig()))
     assert {name: identity(TrainingConfig(**added))[name] for name in added} == added
 
 
-@pytest.mark.parametrize("critiques", ["specific", "generic", "none"])
+@pytest.mark.parametrize("critiques", ["specific", "generic", "verdict_only", "none"])
 def test_what_is_about_one_record_alone_can_stream(critiques: Any) -> None:
     arm: Any = {"cgd": 0.8, "refined_only": 0.2}
     assert TrainingConfig(streaming=True, critiques=critiques, arm=arm, num_workers=(1, 2)).streaming

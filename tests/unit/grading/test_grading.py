@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cgd_ray.grading.grader import Grader, boxed_answer, is_boxed
+from cgd_ray.grading.extraction import boxed_answer, is_boxed
+from cgd_ray.grading.grader import Grader
 
 HANGING = [
     r"\dfrac{5^{\left(5^{\left(5^{\left(5^5\right)}\right)}\right)} - 4\right)} - 5}{16}",  # math-verify's issue 65

@@ -68,6 +68,7 @@ def test_a_generations_bar_names_the_most_frequent_failures_shortly() -> None:
     failures = {f"{FAILED_BECAUSE}{name * 100}": count for name, count in {"a": 1, "b": 3, "c": 5, "d": 2}.items()}
     show_generation(bar, {**COUNTS, "unusable": 2, "failed": 11, **failures}, "0.25 USD")
     show_evaluation(bar, COUNTS)
+    show_evaluation(bar, COUNTS, "aime25 40.0% so far")
     often = "; ".join(f"{count}: {name * REASON_WIDTH}" for name, count in (("c", 5), ("b", 3), ("d", 2)))
     counts = "5 attempts, 4 critiques, 1,234 tokens/s"
     assert recorder.updates == [
@@ -75,4 +76,5 @@ def test_a_generations_bar_names_the_most_frequent_failures_shortly() -> None:
         (6, f"{counts}, 3 failed (2: too long; 1: no answer)"),
         (6, f"{counts}, 0.25 USD, 2 cut or empty, 11 failed ({often})"),
         (7, "1,234 tokens/s"),
+        (7, "1,234 tokens/s, aime25 40.0% so far"),
     ]

@@ -40,7 +40,16 @@ TRAINING = {
     "best_validation_pass@1": 0.625,
     "best_pass@1_step": 8,
 }
-REPORT = {"model": "m", "pass@1": 0.5, "pass@1_interval": [0.25, 0.75], "num_problems": 1200, "truncated": 0.01, "unboxed": 0.1}
+REPORT: dict[str, Any] = {
+    "model": "m",
+    "avg@k": 0.5,
+    "interval": [0.25, 0.75],
+    "pass@k": {"1": 0.5, "4": 0.75},
+    "num_problems": 1200,
+    "num_samples": 4,
+    "truncated": 0.01,
+    "unboxed": 0.1,
+}
 
 
 class Run:
@@ -66,8 +75,13 @@ class Run:
         self.finish(self.directory.examples, EXAMPLES)
         write_json(self.directory.training_report, TRAINING)
         for name, accuracy in (("base", 0.25), ("trained", 0.5)):
-            self.finish(self.directory.evaluation(name), {**REPORT, "pass@1": accuracy})
+            self.evaluate(name, "problems", {**REPORT, "avg@k": accuracy})
         write_json(self.directory.seconds, {"start": 1.04, "generate": 20.26, "train": 300.0})
+
+    def evaluate(self, model: str, benchmark: str, report: dict[str, Any]) -> None:
+        home = self.directory.evaluation(model) / benchmark
+        self.finish(home, report)
+        write_json(home / "report.json", report)
 
     def summarise(self) -> Summary:
         return summarise(self.config, self.directory)
@@ -113,7 +127,7 @@ def test_a_finished_run_tells_everything_and_can_be_written_as_json(tmp_path: Pa
     run.finish_all()
     summary = run.summarise()
     assert summary["training"] == {"arm": "refined_only", **TRAINING}
-    assert summary["evaluation"]["trained"] == REPORT
+    assert summary["evaluation"]["trained"] == {"problems": REPORT}
     assert summary["seconds"] == {"generate": 20.3, "train": 300.0, "evaluate": 0.0, "total": 321.3}
     assert {"cgd-ray", "ray", "torch"} <= summary["versions"].keys()
     write_json(run.directory.summary, summary)
@@ -135,16 +149,29 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
         "a kept record",
         "reused",
         "training",
-        "pass@1 before",
-        "pass@1 after",
+        "problems before",
+        "problems after",
         "seconds",
     ]
     reasons = "4 attempt_truncated, 3 not_verified, 15 over_context_length, 5 no_reference_solution"
     assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}"
     assert closing["repair"].startswith("7 wrong→right, 0 wrong→wrong")
     assert closing["training"].startswith("refined_only, 12 steps, 2 workers, ZeRO-3: loss 2.500 → 0.123, 123,456 target tokens")
-    assert closing["pass@1 before"].startswith("25.0% (95 %: 25.0% to 75.0%) of 1,200 problems")
-    assert closing["pass@1 after"].startswith("50.0%")
+    assert closing["problems before"] == (
+        "avg@4 25.0% (95 %: 25.0% to 75.0%) of 1,200 problems, pass@4 75.0%, 1.0% truncated, 10.0% unboxed"
+    )
+    assert closing["problems after"].startswith("avg@4 50.0%")
+
+
+def test_the_models_of_one_benchmark_stand_one_below_the_other_and_others_than_the_runs_have_their_names(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.finish_all()
+    for model in ("trained", "base", "some-model"):
+        run.evaluate(model, "aime25", REPORT)
+    closing = list(run.closing())
+    first = closing.index("aime25 before")
+    assert closing[first : first + 5] == ["aime25 before", "aime25 after", "aime25 some-model", "problems before", "problems after"]
+    assert list(run.summarise()["evaluation"]) == ["base", "trained", "some-model"]
 
 
 def test_without_reference_answers_there_is_no_row_on_repair(tmp_path: Path) -> None:

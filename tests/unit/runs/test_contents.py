@@ -72,7 +72,7 @@ def test_a_run_goes_on_from_another_copy_of_its_working_directory(command: str, 
         ("problems.jsonl", '{"question": "another", "answer": "1"}\n', "the problems differ from those in .*/work_list.parquet"),
         ("more.jsonl", '{"question": "another", "answer": "1"}\n', "the problems differ from those in .*/work_list.parquet"),
         ("benchmark.jsonl", '{"question": "one of more", "answer": "1"}\n', "the problems differ from those in .*/work_list.parquet"),
-        ("held_out.jsonl", '{"question": "another", "answer": "1"}\n', "the problems differ from those in .*/evaluation_work_list"),
+        ("held_out.jsonl", '{"question": "another", "answer": "1"}\n', "the problems differ from those in .*/evaluation/problems.parquet"),
     ],
 )
 def test_what_has_changed_on_the_way_is_refused(changed: str, content: str, refusal: str, command: str, tmp_path: Path) -> None:

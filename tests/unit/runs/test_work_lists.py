@@ -59,7 +59,7 @@ def test_a_run_begins_with_the_problems_that_no_benchmark_asks(tmp_path: Path) -
     lists, report = job.lists("run")
     assert {path: questions(work) for path, work in lists.items()} == {
         job.run.work_list: ["one", "two"],
-        job.run.evaluation_work_list: ["four"],
+        job.run.evaluation_work_list("problems"): ["four"],
     }
     assert report is not None
     assert report["removed"] == 1
@@ -104,6 +104,32 @@ def test_a_source_that_has_gone_since_a_run_began_is_told_and_one_that_has_chang
         f"evaluation.problems.path {job.held_out} does not exist",
     ]
     assert notes[0].endswith(f"; the run goes on with the problems that it began with, {job.run.work_list}")
+
+
+def test_each_benchmark_has_a_work_list_of_its_own_and_one_that_is_added_leaves_the_others(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.begin()
+    job.run.claim(job.config)
+    job.held_out.unlink()
+    evaluation = job.config.model_dump()["evaluation"] | {"benchmarks": ["tinymath"]}
+    job.config = Config.model_validate(job.config.model_dump() | {"evaluation": evaluation})
+    lists = job.lists("evaluate", notes := list[str]())[0]
+    assert questions(lists[job.run.evaluation_work_list("problems")]) == ["four"]
+    assert lists[job.run.evaluation_work_list("tinymath")].num_rows == 400
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "refusal"),
+    [
+        ({"benchmarks": ["tinymaths"]}, "evaluation.benchmarks has 'tinymaths', which is no benchmark; did you mean tinymath"),
+        ({"benchmarks": ["tinymath"], "grader": "boxed"}, "^evaluation.grader: unknown grader 'boxed'; did you mean boxed-math"),
+        ({"benchmarks": [{"name": "tinymath", "grader": "x"}]}, "^evaluation.benchmarks.tinymath.grader: unknown grader 'x'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_generated(evaluation: dict[str, Any], refusal: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=refusal):
+        Job(tmp_path, evaluation=evaluation).lists("generate")
 
 
 def test_given_records_hold_their_problems_when_the_source_has_gone(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Catalogue:
         """Raises ValueError when the records lack a column of an arm, or when their critiques cannot be shuffled."""
         is_shuffled, fraction = training.critiques == "shuffled", 0.0 if training.validation is None else training.validation.fraction
         present = pq.read_schema(parts[0]).names if parts else []
-        for arm in arms_of(training):
+        for arm in (*arms_of(training), *training.usable_by):
             check_columns(arm, present)
         columns = ["record_id", "verdict", "drop_reason", *(["problem_id"] if is_shuffled or fraction else [])]
         kept = pa.concat_tables(_kept(part, number, columns, is_shuffled) for number, part in enumerate(parts))

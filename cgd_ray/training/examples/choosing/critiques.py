@@ -1,9 +1,10 @@
 """Which critique the arm cgd sees: its own, or one that takes something away, to find out what in a critique helps.
 
 shuffled: another problem's critique, of the same verdict and about the same length, so that only its relevance is gone; each critique is
-used exactly once. generic: advice that fits any problem, so that its specifics are gone too. (specific changes nothing, and none is an
-arm of its own.)
-How to use: `donors = shuffled_donors(records, training.seed)` on what is known of all records to train on; texts.py puts the texts in.
+used exactly once. generic: advice that fits any problem, so that its specifics are gone too. verdict_only: the line that says whether the
+attempt is right, and nothing else. (specific changes nothing, and none is an arm of its own.)
+How to use: `donors = shuffled_donors(records, training.seed)` on what is known of all records to train on, `verdict_only(critique)` on one;
+texts.py puts the texts in.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cgd_ray.selection.verdicts import without_conclusion
+
 CLASSES_PER_DOUBLING = 2  # of a critique's length: within a bucket lengths differ by a factor of at most 1.4
+
+
+def verdict_only(critique: str) -> str:
+    """What a critique concludes with, its last line where it announces no verdict."""
+    lines = critique.rstrip().splitlines()
+    concluding = [line for line in lines[len(without_conclusion(critique).splitlines()) :] if line.strip()]
+    return "\n".join(concluding or lines[-1:])
 
 
 def shuffled_donors(records: pa.Table, seed: int) -> np.ndarray:

@@ -95,9 +95,40 @@ def test_generic_critiques_are_the_same_advice_for_every_problem_and_only_for_cg
 def test_a_record_without_critique_is_dropped_whatever_takes_its_place(tmp_path: Path) -> None:
     rows = tiny_records(6)
     rows[2]["critique"], rows[3]["critique"] = None, ""
-    for kind in ("specific", "generic", "shuffled"):
+    for kind in ("specific", "generic", "verdict_only", "shuffled"):
         names = [item.record_id for item in prepared(tmp_path / kind, rows, critiques=kind)]
         assert names == [rows[index]["record_id"] for index in (0, 1, 4, 5)]
+
+
+def test_verdict_only_shows_the_line_that_the_critique_concludes_with_and_nothing_of_its_reasons(tmp_path: Path) -> None:
+    rows = tiny_records(4)
+    critiques = ("It slips.\nConclusion: wrong\n", "Fine.\n\n**Conclusion:**\nright", "It slips.\nSo it seems.", "Conclusion: right")
+    expected = ("Conclusion: wrong", "**Conclusion:**\nright", "So it seems.", "Conclusion: right")
+    rows = [{**row, "critique": critique} for row, critique in zip(rows, critiques, strict=True)]
+    items = prepared(tmp_path, rows, critiques="verdict_only")
+    for row, shown, item in zip(rows, expected, items, strict=True):
+        assert item.conversation == ARMS["cgd"]({**row, "critique": shown}, PROMPTS)
+
+
+def test_trainings_that_name_the_same_arms_take_the_same_records(tmp_path: Path) -> None:
+    rows = tiny_records(8)
+    rows[1]["reference_solution"], rows[2]["direct_finish_reason"], rows[3]["critique"] = None, "length", "Look again. " * 200
+    arms = ("cgd", "sft", "distilled_sft", "refined_only")
+    kinds = [{"arm": arm} for arm in arms] + [{"critiques": kind} for kind in ("generic", "verdict_only")]
+    for number, kind in enumerate(kinds):
+        alone = prepared(tmp_path / f"alone-{number}", rows, context_length=400, **kind)
+        together = prepared(tmp_path / f"together-{number}", rows, context_length=400, usable_by=arms, **kind)
+        assert len(alone) > len(together)
+        assert [item.record_id for item in together] == [rows[index]["record_id"] for index in (0, 4, 5, 6, 7)]
+        assert [item for item in alone if item in together] == together
+
+
+def test_what_is_left_out_for_another_arm_is_counted_under_its_name(tmp_path: Path) -> None:
+    rows = tiny_records(3)
+    rows[1]["reference_solution"] = None
+    training = TrainingConfig(usable_by=("sft",))
+    details = make_examples(training, CHAT, PROMPTS, write_selected(tmp_path / "selected", rows), tmp_path / "examples")
+    assert (details["examples"], details["dropped"]) == (2, {"unusable_by_sft": 1})
 
 
 @pytest.mark.parametrize(

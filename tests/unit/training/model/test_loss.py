@@ -61,6 +61,15 @@ def assert_same_gradients(ones: dict[str, torch.Tensor], others: dict[str, torch
         torch.testing.assert_close(one, others[name], rtol=1e-5, atol=1e-5 * scale, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("chunk_tokens", [1, 7, NUM_TARGETS])
+def test_the_losses_of_the_targets_add_up_to_the_sum_and_leave_no_trace(chunk_tokens: int) -> None:
+    loss, inputs = TargetLoss(make_model(), chunk_tokens=chunk_tokens), batch_of(EXAMPLES).to(CPU)
+    each = loss.token_losses(**inputs)
+    assert each.shape == (NUM_TARGETS,)
+    assert not each.requires_grad
+    torch.testing.assert_close(each.sum(), loss(**inputs).detach(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_packed_loss_and_gradients_are_those_of_transformers_one_by_one(tied: bool) -> None:
     packed, plain = (make_model(implementation, tie_word_embeddings=tied) for implementation in (PACKED_ATTENTION, "eager"))

@@ -189,7 +189,7 @@ def test_the_manifest_and_the_progress_count_every_record(tmp_path: Path) -> Non
         ({"verdict_mix": {"missing": 1.0}}, "'missing' is no verdict; valid here: right, wrong"),
         ({"verdict_mix": "even"}, "'even' is no mapping of verdicts to shares; give for instance {right: 0.5, wrong: 0.5}"),
         ({"critiques": "shuffled", "arm": "cft"}, "critiques is shuffled, which changes what the arm cgd sees, but arm is cft; set"),
-        ({"critiques": "random"}, "'specific', 'shuffled', 'generic' or 'none'"),
+        ({"critiques": "random"}, "'specific', 'shuffled', 'generic', 'verdict_only' or 'none'"),
         ({"max_examples": 0}, "greater than or equal to 1"),
         ({"max_target_tokens": 0}, "greater than or equal to 1"),
     ],

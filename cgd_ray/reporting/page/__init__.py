@@ -1,0 +1,1 @@
+"""report.html: one page that shows what a run did, from its files alone. Python normalises, JavaScript presents."""

@@ -1,0 +1,91 @@
+"""Diagnoses a run where it lies: the teacher's verdicts, what critiques explain, what was internalised, how the answers have drifted.
+
+It needs a run that has begun, since its precision and models count; what is not there yet, as a trained student, is left out.
+How to use: `diagnose_run(config)`, which is `cgd diagnose`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cgd_ray.cluster.capacity import check_cluster, check_cpus_here
+from cgd_ray.cluster.connection import connected, starts_here
+from cgd_ray.cluster.hub import fetch_weights
+from cgd_ray.cluster.precision import as_begun
+from cgd_ray.config import Config
+from cgd_ray.data.rundir import RunDir, read_manifest
+from cgd_ray.evaluation.diagnostics.diagnose import diagnose
+from cgd_ray.evaluation.diagnostics.nll import AFTER, BEFORE, SHOWN
+from cgd_ray.process.console import Screen, printing_lines
+from cgd_ray.process.faults import failing, refusing
+from cgd_ray.process.stopping import stopped_by_signals
+from cgd_ray.runs.contents import with_models
+from cgd_ray.runs.lease import leased
+from cgd_ray.runs.remote.working_copy import working_copy
+
+PHASE = frozenset({"train"})
+"""Whose devices score the examples."""
+EXPLAINED = {
+    "both_explain": "attempt and critique explain",
+    "critique_explains": "the critique explains, beside the attempt",
+    "style": "of which another problem's critique explains as much",
+    "relevance": "of which this critique alone explains",
+}
+
+
+def diagnose_run(config: Config, take_over: bool = False) -> None:
+    """Write RUN_DIR/diagnostics and print what was found. Raises RefusedError, StageFailedError and StoppedError as a run does."""
+    with printing_lines() as say, working_copy(config, say, take_over) as here:
+        _diagnose(here, take_over)
+
+
+def _diagnose(config: Config, take_over: bool) -> None:
+    run = RunDir(config.run_dir)
+    with refusing():
+        recorded = run.recorded_config()
+        if recorded is None or read_manifest(run.selected) is None:
+            raise ValueError(f"run_dir {run.root} holds no selected records to diagnose; run `cgd generate` with the same config first")
+        config = as_begun(with_models(config, ("student",)), recorded)
+        scored_by_one = config.model_copy(update={"training": config.training.model_copy(update={"num_workers": 1})})
+        if starts_here(config.cluster):
+            check_cpus_here(scored_by_one, PHASE)
+    with Screen(run.logs / "driver.log") as screen, failing(run.root, run.logs), leased(run.lease, screen.say, take_over):
+        screen.say("starting Ray")
+        with connected(config.cluster) as resources, stopped_by_signals(screen.say):
+            with refusing():
+                check_cluster(scored_by_one, resources, PHASE)
+            fetch_weights(config, ("student",), screen.say)
+            total = config.diagnostics.max_records * len(SHOWN) * (1 if read_manifest(run.model) is None else 2)
+            with screen.progress("diagnose", total, "examples at most") as bar:
+                found = diagnose(config, run, bar.advance)
+        screen.table("nats per token of the refinement", _losses(found["nll"]["groups"]["all"]))
+        for line in (*_explanations(found["nll"]["groups"]["all"]), *_advice(found["drift"])):
+            screen.say(line)
+        screen.say(f"diagnostics: {run.root / 'diagnostics'}")
+
+
+def _losses(group: Mapping[str, Any]) -> list[dict[str, str]]:
+    models = [name for name in (BEFORE, AFTER) if name in group["nll"]]
+    contexts = [context for context in SHOWN if context in group["nll"][BEFORE]]
+    return [{"given": SHOWN[context], **{name: f"{group['nll'][name][context]:.4f}" for name in models}} for context in contexts]
+
+
+def _explanations(group: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{name}: {what} {_with_error(found[what_key])}"
+        for name, found in group["differences"].items()
+        for what_key, what in EXPLAINED.items()
+        if what_key in found
+    ]
+    if "internalised" in group:
+        lines.append(f"internalised, known from the problem alone since the training: {_with_error(group['internalised'])}")
+    return lines
+
+
+def _advice(drift: Mapping[str, Any]) -> list[str]:
+    found = [*drift["advisories"], *(advice for benchmark in drift["benchmarks"].values() for advice in benchmark["advisories"])]
+    return [f"{advice['level']}: {advice['title']}: {advice['detail']}" for advice in found]
+
+
+def _with_error(difference: Mapping[str, Any]) -> str:
+    error = difference["standard_error"]
+    return f"{difference['mean']:.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -1,0 +1,193 @@
+"""A run directory as a finished run leaves it, without a run: every file that the report page reads, its content from a seed.
+
+How to use: `made = MadeRun(tmp_path / "run", num_records=40)`; `made.selected(extra=[row])`, `made.finish()`.
+"""
+
+import json
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cgd_ray.data.records import SELECTED_SCHEMA, WORK_SCHEMA, make_record_id
+from cgd_ray.data.rundir import RunDir, write_json, write_manifest
+
+WORDS = "first we add the ones then carry so that each term of the sum is even and the rest follows by induction"
+ROWS_PER_GROUP = 64
+MODELS = {"base": 0.4, "trained": 0.7}
+"""Each model's share of right answers."""
+
+
+class MadeRun:
+    """One directory, filled stage by stage."""
+
+    def __init__(self, root: Path, num_records: int = 40, num_words: int = 20) -> None:
+        self.directory = RunDir(root)
+        self._draw = random.Random(0)
+        self._num_words = num_words
+        self.rows = [self._record(number) for number in range(num_records)]
+        work = pa.Table.from_pylist([{name: row.get(name) for name in WORK_SCHEMA.names} for row in self.rows], schema=WORK_SCHEMA)
+        self.directory.work_list.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(work, self.directory.work_list)
+
+    def finish(self, extra: Sequence[dict[str, Any]] = ()) -> RunDir:
+        """All stages; `extra` rows are records too."""
+        self.selected(extra)
+        self.trained()
+        self.evaluated()
+        self.diagnosed()
+        write_json(self.directory.seconds, {"start": 16.5, "generate": 87.1, "train": 94.3, "evaluate": 65.3})
+        write_json(self.directory.summary, SUMMARY)
+        write_json(self.directory.decontamination, {"checked": len(self.rows) + 7, "removed": 7, "ngram": 13, "problems": []})
+        return self.directory
+
+    def selected(self, extra: Sequence[dict[str, Any]] = ()) -> None:
+        """The selected records in two parts, with small row groups."""
+        rows = [*self.rows, *extra]
+        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        parts = [self.directory.selected / f"selected-{number:05}.parquet" for number in range(2)]
+        self.directory.selected.mkdir(parents=True)
+        for part, half in zip(parts, halves, strict=True):
+            pq.write_table(pa.Table.from_pylist(half, schema=SELECTED_SCHEMA), part, row_group_size=ROWS_PER_GROUP)
+        write_manifest(self.directory.selected, "f", parts, {})
+
+    def trained(self, num_steps: int = 60, loss: float = 2.0) -> None:
+        """Steps with held-out losses, measured checkpoints and the manifest of the examples."""
+        steps = [self._step(number, num_steps, loss) for number in range(1, num_steps + 1)]
+        measured = [
+            {"step": step, "pass@1": 0.4 + step / 200, "pass@1_interval": [0.3 + step / 200, 0.5 + step / 200]} for step in (20, 40, 60)
+        ]
+        for file, lines in ((self.directory.metrics, steps), (self.directory.metrics.with_name("validation.jsonl"), measured)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        kept = sum(row["drop_reason"] is None and row["error"] is None for row in self.rows)
+        write_manifest(self.directory.examples, "f", [], {"examples": kept - 3, "dropped": {"over_context_length": 3}})
+
+    def evaluated(self, models: dict[str, float] = MODELS, benchmarks: Sequence[str] = ("tinymath", "amc23"), num_samples: int = 4) -> None:
+        """Graded answers and reports."""
+        for model, share in models.items():
+            for benchmark in benchmarks:
+                self._evaluate(self.directory.evaluation(model) / benchmark, share, num_samples)
+
+    def diagnosed(self) -> None:
+        """Gains of tokens for the first ten records."""
+        gains = [
+            {"record_id": row["record_id"], "tokens": re.findall(r"\s*\S+", row["refinement"]), "gain": None}
+            for row in self.rows[:10]
+            if row["refinement"]
+        ]
+        for row in gains:
+            row["gain"] = [self._draw.gauss(0.3, 0.6) for _ in row["tokens"]]
+        schema = pa.schema([("record_id", pa.string()), ("tokens", pa.list_(pa.string())), ("gain", pa.list_(pa.float32()))])
+        file = self.directory.root / "diagnostics" / "token_gains.parquet"
+        file.parent.mkdir()
+        pq.write_table(pa.Table.from_pylist(gains, schema=schema), file)
+
+    def record(self, number: int, **columns: Any) -> dict[str, Any]:
+        """One more record, with these columns in place of what chance gives."""
+        return {**self._record(number), **columns}
+
+    def _record(self, number: int) -> dict[str, Any]:
+        problem = f"problem-{number:05}"
+        before, after = self._draw.random() < 0.4, self._draw.random() < 0.85
+        answer = self._draw.randint(2, 99)
+        attempt, critique = self._text(), self._text()
+        refinement = (
+            attempt.replace("even", "odd").replace("carry", "keep")
+            + f"\nSo $x^2 + {answer} = \\frac{{{answer}}}{{2}}$ and\n\\boxed{{{answer}}}"
+        )
+        row = {
+            "record_id": make_record_id(problem, 0),
+            "sample_index": 0,
+            "problem_id": problem,
+            "question": f"Problem {number}: what is the sum of \\({answer}\\) terms? {self._text()}",
+            "reference_answer": str(answer),
+            "error": None,
+            "attempt": f"{attempt}\n\\boxed{{{answer + 1}}}",
+            "critique": f"{critique}\nConclusion: {'right' if before else 'wrong'}",
+            "refinement": refinement,
+            "verdict": "right" if before else "wrong",
+            "num_refinements": 1,
+            "attempt_correct": before,
+            "refinement_correct": after,
+            "leaks": ["answer_in_critique"] if self._draw.random() < 0.1 else [],
+            "drop_reason": "attempt_truncated" if self._draw.random() < 0.05 else None,
+        }
+        for turn in ("attempt", "critique", "refinement"):
+            row |= {f"{turn}_tokens": int(self._draw.lognormvariate(5, 0.5)), f"{turn}_finish_reason": "stop"}
+        if self._draw.random() < 0.04:
+            lost = ("critique", "refinement", "verdict", "refinement_correct", "leaks", "drop_reason", "critique_finish_reason")
+            row |= {**dict.fromkeys(lost), "error": f"critique: the prompt has {1000 + number} tokens"}
+        return row
+
+    def _text(self) -> str:
+        return " ".join(self._draw.choices(WORDS.split(), k=self._num_words))
+
+    def _step(self, number: int, num_steps: int, loss: float) -> dict[str, float]:
+        value = loss / number**0.5 + self._draw.random() / 20
+        held_out = {"validation/loss": value + 0.1} if number % 10 == 0 else {}
+        times = {"time/data_s": 0.01, "time/forward_s": 0.2, "time/backward_s": 0.4, "time/optimizer_s": 0.05, "time/step_s": 0.7}
+        norm = {"train/grad_norm": 0.2 + self._draw.random()}
+        return {"train/step": number, "train/num_steps": num_steps, "train/loss": value, **norm, **held_out, **times}
+
+    def _evaluate(self, directory: Path, share: float, num_samples: int) -> None:
+        rows = []
+        for number in range(30):
+            answer = 7 * number + 3
+            for sample in range(num_samples):
+                is_right = self._draw.random() < share
+                said = answer if is_right else answer + 1
+                rows.append(
+                    {
+                        "problem_id": f"question-{number:03}",
+                        "sample_index": sample,
+                        "question": f"Question {number}?",
+                        "reference_answer": str(answer),
+                        "attempt": f"{self._text()}\n\\boxed{{{said}}}",
+                        "attempt_tokens": 40,
+                        "attempt_finish_reason": "stop",
+                        "extracted": str(said),
+                        "correct": is_right,
+                        "grade_reason": "equal" if is_right else "not equal",
+                    }
+                )
+        directory.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), directory / "graded.parquet")
+        mean = sum(bool(row["correct"]) for row in rows) / len(rows)
+        passed = {str(k): 1 - (1 - mean) ** k for k in (1, 2, 4)}
+        report = {
+            "benchmark": directory.name,
+            "grader": "boxed-math",
+            "num_problems": 30,
+            "num_samples": num_samples,
+            "avg@k": mean,
+            "interval": [mean - 0.1, min(1.0, mean + 0.1)],
+            "interval_kind": "bootstrap",
+            "pass@k": passed,
+            "pass@k_band": {k: [value - 0.08, min(1.0, value + 0.08)] for k, value in passed.items()},
+            "maj@k": mean,
+            **{"truncated": 0.01, "unboxed": 0.02, "failed": 0.0},
+        }
+        write_json(directory / "report.json", report)
+        write_manifest(directory, "f", [directory / "graded.parquet"], {})
+
+
+COST = {"prompt_tokens": 52502, "generated_tokens": 43428, "prefix_hits": 0.5, "engine_seconds": 41.6, "gpu_seconds": 0.0, "cost": None}
+SUMMARY: dict[str, Any] = {
+    "generation": {
+        "student": COST,
+        "teacher": {**COST, "cost": 1.25},
+        "per_kept_record": {**COST, "prompt_tokens": 12.5},
+        "currency": "USD",
+    },
+    "training": {
+        **{"world_size": 2, "zero_stage": 2, "tokens": 401190, "target_tokens": 86540, "tokens_per_s": 6879.6},
+        **{"peak_gib": 0.77, "mfu": None, "seconds": 93.3},
+    },
+    "precision": {"student": "bfloat16", "training": "bf16"},
+    "versions": {"torch": "2.13.0"},
+}
