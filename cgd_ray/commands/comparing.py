@@ -33,8 +33,10 @@ def _compare(parsed: argparse.Namespace) -> int:
 
         comparison = load_comparison(parsed.config, parsed.overrides)
     from cgd_ray.comparison.compare import compare
+    from cgd_ray.process.console import printing_lines
 
-    compare(comparison, say, parsed.take_over)
+    with printing_lines() as say_there:  # while runs are at work standard output goes to a log, for Ray's sake
+        compare(comparison, say_there, parsed.take_over)
     return 0
 
 

@@ -3,7 +3,7 @@
 records (once) -> the untrained student's evaluation (once) -> budget -> cells, some side by side -> comparison.json, report.html, tables.
 Each step is finished when its files are there, so a comparison that was killed goes on where it was, and a finished one shows its tables
 again.
-How to use: `compare(load_comparison(path, overrides), say)`, which is `cgd compare CONFIG`.
+How to use: `with printing_lines() as say: compare(load_comparison(path, overrides), say)`, which is `cgd compare CONFIG`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cgd_ray.cluster.connection import connected, starts_here
 from cgd_ray.config import ClusterConfig
+from cgd_ray.process.console import Screen
 from cgd_ray.process.stopping import LONGEST_S, stopped_by_signals
 
 POLL_S = 0.2
@@ -46,32 +47,18 @@ Runner = Callable[[ClusterConfig, int, Path, Say], AbstractContextManager[Run]]
 
 @contextmanager
 def processes(cluster: ClusterConfig, at_once: int, logs: Path, say: Say) -> Iterator[Run]:
-    """Yield what runs tasks, so many at once; what Ray says here goes to a file in `logs`.
+    """Yield what runs tasks, so many at once; meanwhile what else this process prints, as Ray does, goes to a file in `logs`.
 
-    Raises StoppedError or KeyboardInterrupt on a signal, once the processes have ended too.
+    `say` is therefore to be that of printing_lines() (process/console.py). Raises StoppedError or KeyboardInterrupt on a signal, once the
+    processes have ended too.
     """
-    with _errors_in(logs / "driver.log"), connected(cluster), stopped_by_signals(say):
+    logs.mkdir(parents=True, exist_ok=True)
+    with Screen(logs / "driver.log"), connected(cluster), stopped_by_signals(say):
         pool = _Processes(at_once, say, _environment(cluster))
         try:
             yield pool.run
         finally:
             pool.end()
-
-
-@contextmanager
-def _errors_in(log: Path) -> Iterator[None]:
-    """Have standard error go to a file, as that of each run does; the terminal is for what the comparison says."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with log.open("ab") as target:
-        os.dup2(target.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def _environment(cluster: ClusterConfig) -> dict[str, str]:

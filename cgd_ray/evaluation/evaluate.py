@@ -92,6 +92,11 @@ class Exam:
         model = model_fingerprint(self.role, self.prompts)
         return {paper: paper.answers_fingerprint(model, self.prompts) for paper in papers}
 
+    def _settings(self, paper: Paper) -> dict[str, Any]:
+        """What an evaluation must share to be compared with this one."""
+        prompt = {"system": self.prompts.student_system, "user": getattr(self.prompts, paper.wording)}
+        return {"prompt": prompt, "sampling": self.role.sampling.model_dump(mode="json")}
+
     def _factory(self, directory: Path) -> EngineFactory:
         return self.engine_factory or RealEngines(spending=directory / "spending")
 
@@ -124,6 +129,7 @@ class Exam:
         report = {
             "model": self.role.model,
             **tally.report(kind),
+            "settings": self._settings(paper),
             "seconds": answered["seconds"] + time.monotonic() - started,
             "fingerprint": paper.report_fingerprint(fingerprint),
         }

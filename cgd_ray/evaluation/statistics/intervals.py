@@ -59,9 +59,8 @@ def mid_p(shares: Floats, num_answers: Floats, confidence: float) -> tuple[Float
     The low bound is 0 where no answer is right, the high one 1 where all are.
     """
     tail = (1.0 - confidence) / 2.0
-    low = np.where(shares > 0.0, _where(shares, num_answers, tail), 0.0)
-    high = np.where(shares < 1.0, _where(shares, num_answers, 1.0 - tail), 1.0)
-    return low, high
+    low, high = _where(np.stack([shares, shares]), num_answers, np.stack([np.full_like(shares, tail), np.full_like(shares, 1.0 - tail)]))
+    return np.where(shares > 0.0, low, 0.0), np.where(shares < 1.0, high, 1.0)
 
 
 def refuse_impossible_confidence(confidence: float) -> None:
@@ -96,10 +95,13 @@ class Spread:
         return self.answer_variance / self.variance
 
 
-def _where(shares: Floats, num_answers: Floats, level: float) -> Floats:
-    """The proportion at which the mid-P tail has this level."""
+def _where(shares: Floats, num_answers: Floats, levels: Floats) -> Floats:
+    """The proportions at which the mid-P tails have these levels."""
     found = find_root(
-        lambda p, share, number: _tail(p, share * number, number) - level, (0.0, 1.0), args=(shares, num_answers), tolerances=TOLERANCES
+        lambda p, share, number, level: _tail(p, share * number, number) - level,
+        (0.0, 1.0),
+        args=(shares, num_answers, levels),
+        tolerances=TOLERANCES,
     )
     return np.asarray(found.x)
 

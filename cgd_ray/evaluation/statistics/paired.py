@@ -4,8 +4,8 @@ A difference taken problem by problem has lost what makes some problems hard for
 - Single samples: Tango's score interval (1998), which beside Newcombe's and Bonett and Price's comes closest to the confidence asked for,
   and McNemar's exact test.
 - Several samples: Bonett and Price's interval (2012) over the problems' differences, where the two problems it counts in, one better and
-  one worse, differ by as much as chance moves a problem's mean; and the exact test of flipped signs (Fisher 1935), of which McNemar's is
-  the case of single samples.
+  one worse, differ by as much as chance can move a problem's means; and the exact test of flipped signs (Fisher 1935), of which McNemar's
+  is the case of single samples.
 How to use: `compared = compare_paired(base, trained)`, each from problem id to its samples; positive differences favour the second.
 """
 

@@ -197,6 +197,7 @@ def test_settings_that_say_where_and_how_fast_a_run_executes_or_what_is_asked_af
     repeated = ("deterministic", "collective_timeout_s")
     training = {f"training.{name}" for name in (*workers, *memory, *kept, *repeated)}
     asked_afterwards = {f"evaluation.{name}" for name in ("benchmarks", "k", "grader")}
+    asked_afterwards |= {f"diagnostics.{name}" for name in ("max_records", "per_token", "seed")}
     assert ignored == {
         "run_dir",
         "working_dir",
@@ -249,6 +250,7 @@ def test_local_paths_become_absolute_and_hub_names_stay(base: Path) -> None:
     overrides = ["teacher.model=model", "student.adapter=adapters/one", "prompts=words.yaml", "records=other/records"]
     config = load_config(base, overrides)
     assert config.evaluation is not None
+    assert config.evaluation.problems is not None
     here = str(base.parent)
     assert config.run_dir == f"{here}/runs/test"  # it need not exist yet
     assert (config.problems.path, config.evaluation.problems.path) == (f"{here}/problems.jsonl", f"{here}/held_out.jsonl")
@@ -275,6 +277,7 @@ def test_home_directories_and_variables_are_expanded_in_every_path(base: Path, m
     ]
     config = load_config(base, overrides)
     assert config.evaluation is not None
+    assert config.evaluation.problems is not None
     assert config.problems.decontaminate is not None
     assert [
         *(config.run_dir, config.problems.path, config.problems.mix[0].path, config.problems.decontaminate.against[0].path),

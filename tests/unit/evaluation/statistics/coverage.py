@@ -123,25 +123,23 @@ def _gained(world: World, gain: float) -> float:
     return lifted.accuracy - world.accuracy
 
 
-def main() -> None:
-    """The table of docs and reports."""
-    for size in SIZES:
-        rows = {
-            "one sample": single_samples(size),
-            "4 samples": several_samples(size, 4, 1000),
-            "16 samples": several_samples(size, 16, 1000),
-            "pass@k band, 16 samples": bands(size, [1, 2, 4, 8, 16], 150),
-            "paired, one sample": paired_single_samples(size, 10_000),
-            "paired, 4 samples": paired_several_samples(size, 4, 300),
-            "3 seeds, an arm": seeds_of_an_arm(3, size, 1, 150),
-            "5 seeds, an arm": seeds_of_an_arm(5, size, 1, 150),
-            "3 seeds, a difference": seeds_of_a_difference(3, size, 1, 400),
-            "5 seeds, a difference": seeds_of_a_difference(5, size, 1, 400),
-            "5 shared seeds, a difference": seeds_of_a_difference(5, size, 1, 400, shared=True),
-        }
-        for name, covered in rows.items():
-            print(f"{size:5d} problems, {name:28s} mean {100 * covered.mean():.1f} %, least {100 * covered.min():.1f} %", flush=True)
+INTERVALS: dict[str, Callable[[int], Floats]] = {
+    "one sample": single_samples,
+    "4 samples": lambda size: several_samples(size, 4, 1000),
+    "16 samples": lambda size: several_samples(size, 16, 1000),
+    "pass@k band, 16 samples": lambda size: bands(size, [1, 2, 4, 8, 16], 100),
+    "paired, one sample": lambda size: paired_single_samples(size, 10_000),
+    "paired, 4 samples": lambda size: paired_several_samples(size, 4, 200),
+    "3 seeds, an arm": lambda size: seeds_of_an_arm(3, size, 1, 100),
+    "5 seeds, an arm": lambda size: seeds_of_an_arm(5, size, 1, 100),
+    "3 seeds, a difference": lambda size: seeds_of_a_difference(3, size, 1, 300),
+    "5 seeds, a difference": lambda size: seeds_of_a_difference(5, size, 1, 300),
+    "5 shared seeds, a difference": lambda size: seeds_of_a_difference(5, size, 1, 300, shared=True),
+}
+"""From the number of problems to the coverage in each world."""
 
 
 if __name__ == "__main__":
-    main()
+    for size, (name, interval) in product(SIZES, INTERVALS.items()):
+        covered = interval(size)
+        print(f"{size:5d} problems, {name:28s} mean {100 * covered.mean():.1f} %, least {100 * covered.min():.1f} %", flush=True)

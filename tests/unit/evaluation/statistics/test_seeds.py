@@ -76,6 +76,12 @@ def test_two_seeds_that_happen_to_agree_leave_an_interval_with_width() -> None:
     assert difference.over_both.high - difference.over_both.low > 0.02
 
 
+def test_one_problem_leaves_nearly_everything_open() -> None:
+    arm, difference = arm_over_seeds(np.ones((1, 1))), difference_over_seeds(np.zeros((1, 1)), np.ones((1, 1)))
+    assert (arm.over_problems.low, arm.over_problems.high) == pytest.approx((0.05, 1.0))
+    assert difference.over_problems.high - difference.over_problems.low > 1.0
+
+
 def test_all_right_under_every_seed_has_a_width() -> None:
     arm, difference = arm_over_seeds(np.ones((3, 30))), difference_over_seeds(np.ones((3, 30)), np.ones((3, 30)))
     assert arm.over_both is not None
