@@ -16,7 +16,7 @@ def tables(rows: Sequence[Row], reference: str, currency: str | None) -> Iterato
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
     for benchmark in benchmarks:
         mine = [row for row in rows if row["benchmark"] == benchmark]
-        yield f"{benchmark}, {mine[0]['num_problems']:,} problems, in % and points"
+        yield f"{benchmark}, {mine[0]['num_problems']:,} problems, in % and points; each interval holds alone, the p together"
         yield from _table(mine, _found(reference))
         yield ""
     yield "what it cost: records and the mean training; seconds of all engines and workers together"

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cgd_ray.config.base import Added, Count, Fraction, Settings
-from cgd_ray.config.diagnostics import DiagnosticsConfig
-from cgd_ray.config.evaluation import EvaluationConfig
+from cgd_ray.config.evaluation import DiagnosticsConfig, EvaluationConfig
 from cgd_ray.config.problems import ProblemsConfig
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, RoleConfig
 from cgd_ray.config.training import TrainingConfig

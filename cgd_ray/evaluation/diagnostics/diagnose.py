@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config
-from cgd_ray.config.diagnostics import DiagnosticsConfig
+from cgd_ray.config.evaluation import DiagnosticsConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.rundir import RunDir, atomic_write, read_manifest, write_json

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgd_ray.config import Config
-from cgd_ray.config.diagnostics import DiagnosticsConfig
+from cgd_ray.config.evaluation import DiagnosticsConfig
 from cgd_ray.data.chat import Example
 from cgd_ray.data.rundir import RunDir, read_json, write_manifest
 from cgd_ray.evaluation.diagnostics.contexts import targets_of
