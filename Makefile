@@ -1,10 +1,10 @@
-# make demo | make test | make test-slow | make test-cluster | make test-browser | make lint: each makes .venv when it is missing or older
+# make demo | make compare | make test | make test-slow | make test-cluster | make test-browser | make lint: each makes .venv when it is missing or older
 # than what it is made from, and nothing otherwise.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-unit test-whole test-slow test-cluster test-browser lint install
+.PHONY: demo compare test test-unit test-whole test-slow test-cluster test-browser lint install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -14,6 +14,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(VENV)/bin/cgd run jobs/configs/tinymath.yaml
+
+compare: $(INSTALLED)
+	$(VENV)/bin/cgd compare jobs/configs/compare_tinymath_quick.yaml
 
 # Side by side, as the unit tests keep one core busy and the others seldom both; make waits for both and fails when one does.
 test: $(INSTALLED)
