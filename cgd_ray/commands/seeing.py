@@ -20,7 +20,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     preview.add_argument("--render-only", action="store_true", help="the prompts alone; no model is started")
     view = added(commands, "view", VIEW, _view)
     view.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="of a run that goes on, or has ended")
-    view.add_argument("--port", type=positive, default=8600, metavar="N", help="on 127.0.0.1, %(default)s if left out")
+    view.add_argument("--port", type=positive, default=0, metavar="N", help="on 127.0.0.1; a free one if left out")
     report = added(commands, "report", REPORT, _report)
     report.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="the first one's records are shown")
     report.add_argument("--output", type=Path, metavar="FILE", help="RUN_DIR/report.html of the first if left out")
