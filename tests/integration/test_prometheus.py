@@ -15,7 +15,7 @@ from cgd_ray.generation.pipeline import generate
 from tests.fakes import FakeEngines
 from tests.integration.test_generation import make_config, write_problems
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture

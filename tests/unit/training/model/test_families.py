@@ -50,6 +50,8 @@ REFUSED = {
     "minicpm3": r"minicpm3.* cannot be trained here: .* two examples in one row have the loss [\d.]+, and each alone [\d.]+ together",
     "t5": "t5.* is no causal language model of transformers",
 }
+LIKE_QWEN3_NEXT = ("bamba", "olmo_hybrid")
+"""They take the same path, and seconds."""
 FEW_LAYERS = {"lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}}
 SMALL_HEADS = {"head_dim": 32}  # in place of 256, for speed alone
 
@@ -81,7 +83,9 @@ def without_targets(example: Example) -> Example:
     return Example(input_ids=example.input_ids, prompt_length=len(example.input_ids))
 
 
-@pytest.mark.parametrize("family", [*PACKED, *ALONE])
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow if name in LIKE_QWEN3_NEXT else ()) for name in (*PACKED, *ALONE)]
+)
 def test_a_row_has_the_loss_of_its_examples_alone_and_nothing_passes_between_them(family: str, tmp_path: Path) -> None:
     config = config_of(family)
     attention = implementation_for(config)
