@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cgd_ray.config.base import Count, Settings
 from cgd_ray.config.loading import load_config, read_settings
+from cgd_ray.config.paths import is_url
 from cgd_ray.config.training import ArmName, CritiquesName, VerdictMix
 from cgd_ray.config.tree import Config
 
@@ -104,7 +105,7 @@ class ComparisonConfig(Settings):
 def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> ComparisonConfig:
     """Read a YAML file and apply `a.b=c` overrides; `base` comes out absolute. Raises ValueError with one line per problem."""
     comparison = read_settings(ComparisonConfig, path, overrides)
-    if "://" in comparison.run_dir:
+    if is_url(comparison.run_dir):
         raise ValueError(
             f"run_dir is {comparison.run_dir}, and a comparison's runs share files; give a directory, and copy it to a store afterwards"
         )

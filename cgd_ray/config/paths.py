@@ -18,12 +18,17 @@ from cgd_ray.config.tree import Config
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
+def is_url(place: str) -> bool:
+    """Whether a place is on an object store, and not a directory."""
+    return "://" in place
+
+
 def resolved(config: Config) -> Config:
     """The config with every path expanded, and absolute where it is local. Raises ValueError that names the setting."""
     generation = config.generation
     reuse = tuple(_absolute(f"generation.reuse.{index}", path) for index, path in enumerate(generation.reuse))
     update: dict[str, Any] = {
-        "run_dir": config.run_dir if "://" in config.run_dir else _absolute("run_dir", config.run_dir),
+        "run_dir": config.run_dir if is_url(config.run_dir) else _absolute("run_dir", config.run_dir),
         "problems": _problems(config.problems),
         "student": _role("student", config.student),
         "teacher": _role("teacher", config.teacher),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cgd_ray
 from cgd_ray.config import Config, named_paths, to_yaml
+from cgd_ray.config.paths import is_url
 
 MAX_BYTES = 100 * 2**20
 NUM_LARGEST = 5
@@ -80,7 +81,7 @@ def _is_sent(setting: str, path: str) -> bool:
 
 
 def _is_relative(path: str) -> bool:
-    return not path.startswith(("/", "~", "$")) and "://" not in path
+    return not path.startswith(("/", "~", "$")) and not is_url(path)
 
 
 def _files(path: Path) -> list[Path]:

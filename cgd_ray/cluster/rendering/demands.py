@@ -9,6 +9,7 @@ from typing import Literal
 
 from cgd_ray.cluster.jobs.upload import check_run_dir
 from cgd_ray.config import Config, RoleConfig, named_paths
+from cgd_ray.config.paths import is_url
 
 Part = Literal["student", "teacher", "trainer"]
 
@@ -51,7 +52,7 @@ def _role(config: Config, name: Part) -> RoleConfig:
 
 def check_is_directory(config: Config) -> None:
     """Raise ValueError for a run directory on an object store, where a script cannot keep what it must know of its attempts."""
-    if "://" in config.run_dir:
+    if is_url(config.run_dir):
         raise ValueError(
             f"run_dir {config.run_dir} is a URL, and this kind of script keeps its state there; give a directory of shared storage"
         )
@@ -60,7 +61,7 @@ def check_is_directory(config: Config) -> None:
 def check_paths(config: Config, shared: str | None = None) -> None:
     """Raise ValueError for a run directory that is not written out or not in `shared`, and for files that only this machine has."""
     check_run_dir(config)
-    setting, directory = ("working_dir", config.working_dir) if "://" in config.run_dir else ("run_dir", config.run_dir)
+    setting, directory = ("working_dir", config.working_dir) if is_url(config.run_dir) else ("run_dir", config.run_dir)
     if directory is None:
         raise ValueError(
             f"working_dir is missing, and run_dir is {config.run_dir}, which is worked on in a directory that all nodes share; set it"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cgd_ray.config import Config
+from cgd_ray.config.paths import is_url
 from cgd_ray.data.rundir import RunDir
 from cgd_ray.process.faults import GO_ON, RefusedError, StageFailedError
 from cgd_ray.runs.lease import EXIT_LOST, HEARTBEAT_S, Say, may_be_held
@@ -29,14 +30,9 @@ LAST_TRIES_S = 300.0
 """For so long the last snapshot is tried to be brought to a store that does not answer."""
 
 
-def is_remote(run_dir: str) -> bool:
-    """Whether a run directory is an object store's URL."""
-    return "://" in run_dir
-
-
 def directory_of(config: Config) -> Path:
     """Where a run works: in its run directory, or in the working copy of that."""
-    if not is_remote(config.run_dir):
+    if not is_url(config.run_dir):
         return Path(config.run_dir)
     url = config.run_dir.rstrip("/")
     place = Path(config.working_dir) if config.working_dir is not None else Path.home() / ".cache" / "cgd_ray" / "runs"
@@ -50,7 +46,7 @@ def working_copy(config: Config, say: Say, take_over: bool) -> Iterator[Config]:
     Raises RefusedError when the store refuses, or a living driver holds the run directory, StageFailedError when the last snapshot could
     not be brought there. The process ends with one line when another driver takes over.
     """
-    if not is_remote(config.run_dir):
+    if not is_url(config.run_dir):
         yield config
         return
     root = _made(directory_of(config))
@@ -106,7 +102,7 @@ def _lose(error: LostError, say: Say) -> NoReturn:
 
 def looked_at(config: Config) -> Config:
     """The config with a run directory on disk for a command that only reads. Raises ValueError when the store refuses."""
-    if not is_remote(config.run_dir):
+    if not is_url(config.run_dir):
         return config
     root = _made(directory_of(config))
     if not may_be_held(RunDir(root).lease):  # else a driver works in it, and it is newer than all snapshots
