@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cgd_ray.commands.options import add_config, added, in_one_line, say, told
+from cgd_ray.commands.options import add_config, added, say, told
+from cgd_ray.process.faults import refusing
 
 FORMS = ("lm-eval", "inspect")
 COMPARE = "arms and seeds on the same records, paired with one of them; finished runs are not repeated"
@@ -28,7 +29,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    with in_one_line():
+    with refusing():
         from cgd_ray.config.comparison import load_comparison
 
         comparison = load_comparison(parsed.config, parsed.overrides)

@@ -5,11 +5,12 @@ A command is a function from the parsed arguments to an exit code; `added(comman
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cgd_ray.process.faults import refusing
 
 if TYPE_CHECKING:
     from cgd_ray.config import Config
@@ -28,23 +29,9 @@ def added(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name:
 
 
 def _refusing(do: Do, parsed: argparse.Namespace) -> int:
-    with in_one_line():
+    """What is wrong with the arguments, or with a file that they name, refuses the command in one line."""
+    with refusing():
         return do(parsed)
-
-
-@contextmanager
-def in_one_line() -> Iterator[None]:
-    """What is wrong with the arguments, or with a file that they name, refuses the command."""
-    from cgd_ray.process.faults import RefusedError
-
-    try:
-        yield
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-    except OSError as error:
-        if error.filename is None:  # no file of the user's, but a connection perhaps
-            raise
-        raise RefusedError(f"{error.filename}: {error.strerror}; choose another file") from error
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from cgd_ray.commands.options import add_config, added, in_one_line, loaded
+from cgd_ray.commands.options import add_config, added, loaded
+from cgd_ray.process.faults import refusing
 
 COMMANDS = {
     "run": "all stages: generate, train, evaluate; finished ones are not repeated",
@@ -41,11 +42,11 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from cgd_ray.runs.evaluating import evaluate_model, name_of, role_of_endpoint, role_of_model
 
     if (model := parsed.model or parsed.served_name) is None:
-        with in_one_line():
+        with refusing():
             if parsed.endpoint is not None:
                 raise ValueError(f"--endpoint is {parsed.endpoint} without the name of a model there; give --served-name")
         return _run(parsed)
-    with in_one_line():
+    with refusing():
         config = loaded(parsed)
         if parsed.model is not None:
             role = role_of_model(config, parsed.model)
@@ -56,7 +57,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    with in_one_line():
+    with refusing():
         config = loaded(parsed)
     from cgd_ray.runs.run import execute
 

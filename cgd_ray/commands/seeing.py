@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cgd_ray.commands.options import EXIT_FAILED, add_config, added, in_one_line, loaded, positive, say, told, write
+from cgd_ray.commands.options import EXIT_FAILED, add_config, added, loaded, positive, say, told, write
+from cgd_ray.process.faults import refusing
 
 PREVIEW = "a few rows through all turns, with prompts and answers as the models see them, before money is spent"
 VIEW = "the report's page on this machine's loopback while a run goes on, with what is wrong in it"
@@ -31,7 +32,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _preview(parsed: argparse.Namespace) -> int:
-    with in_one_line():
+    with refusing():
         config = loaded(parsed)
     from cgd_ray.runs.preview import preview, render_prompts
 
@@ -53,13 +54,15 @@ def _report(parsed: argparse.Namespace) -> int:
     from cgd_ray.reporting.page.page import write_report
 
     runs = [RunDir(path) for path in parsed.run_dirs]
+    if nothing := [run.root for run in runs if not run.config.exists()]:
+        raise ValueError(f"{nothing[0]} is no run directory, as it has no config.yaml; give what a config calls run_dir")
     output = parsed.output or runs[0].root / "report.html"
     write_report(runs, output)
     return told(output, "open it in a browser")
 
 
 def _diagnose(parsed: argparse.Namespace) -> int:
-    with in_one_line():
+    with refusing():
         config = loaded(parsed)
     from cgd_ray.runs.diagnosing import diagnose_run
 

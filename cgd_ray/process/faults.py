@@ -44,7 +44,7 @@ def refusing() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:  # no file of the user's, but a connection perhaps
             raise
-        raise RefusedError(f"{error.filename}: {error.strerror}; make it readable, or give another") from error
+        raise RefusedError(f"{error.filename}: {error.strerror}; mend that, or give another file") from error
 
 
 @contextmanager

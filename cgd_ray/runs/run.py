@@ -76,7 +76,7 @@ def _execute(command: str, config: Config, retry_failed: bool, take_over: bool) 
             with suppress(Exception):  # what went wrong comes first
                 write_json(run.summary, summarise(run.recorded_config() or config, run))
             raise
-        summary = _publish(config, run, changed=bool(pending))
+        summary = _publish(config, run, screen, changed=bool(pending))
         screen.table(f"cgd {command}", closing_rows(summary))
         screen.say(f"summary: {run.summary}")
         screen.say(f"report:  {run.report}")
@@ -142,16 +142,19 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
             for stage, then in zip(pending, [*pending[1:], None], strict=True):
                 _work(stage, session)
                 if then is not None and then.timed_as != stage.timed_as:
-                    _publish(config, run)
+                    _publish(config, run, session.screen)
     return config
 
 
-def _publish(config: Config, run: RunDir, changed: bool = True) -> Summary:
-    """Write what is known of the run by now, for programs and for people."""
+def _publish(config: Config, run: RunDir, screen: Screen, changed: bool = True) -> Summary:
+    """Write what is known of the run by now, for programs and for people; a page that cannot be made costs no run."""
     summary = summarise(config, run)
     write_json(run.summary, summary)
     if changed or not run.report.exists():
-        write_report([run], run.report)
+        try:
+            write_report([run], run.report)
+        except (ValueError, OSError) as error:
+            screen.say(f"warning: {run.report} could not be written ({error}); `cgd report {run.root}` tries again")
     return summary
 
 

@@ -257,7 +257,10 @@ def test_a_payload_of_another_version_is_refused_in_words(browser: Any, tmp_path
     context = browser.new_context()
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())
-    page.get_by_text("this one is of version 99").wait_for()
+    refusal = page.get_by_text("this one is of version 99")
+    refusal.wait_for()
+    assert refusal.count() == 1
+    assert page.locator("#records").count() == 0
     context.close()
 
 

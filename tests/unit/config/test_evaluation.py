@@ -46,7 +46,8 @@ def test_what_cannot_be_measured_is_refused_in_one_line(settings: dict[str, Any]
 
 
 def test_k_of_the_own_problems_is_not_asked_of_an_evaluation_without() -> None:
-    evaluation(benchmarks=[{"name": "aime25", "num_samples": 4, "k": [4]}], k=[8], **SAMPLED)
+    asked = evaluation(benchmarks=[{"name": "aime25", "num_samples": 4, "k": [4]}], k=[8], **SAMPLED)
+    assert asked.k_of(asked.benchmarks[0]) == (4,)
 
 
 def test_a_run_takes_further_benchmarks_and_still_is_the_same_run() -> None:

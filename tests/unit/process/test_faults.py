@@ -59,7 +59,7 @@ def test_what_nobody_can_explain_rises_as_it_is() -> None:
 
 
 def test_a_file_that_cannot_be_read_before_anything_begins_is_a_refusal() -> None:
-    with pytest.raises(RefusedError, match=r"^/words.yaml: Permission denied; make it readable, or give another$"), refusing():
+    with pytest.raises(RefusedError, match=r"^/words.yaml: Permission denied; mend that, or give another file$"), refusing():
         raise PermissionError(errno.EACCES, "Permission denied", "/words.yaml")
     with pytest.raises(ConnectionError), refusing():  # no file: whoever dies of it knows better
         raise ConnectionError("no Ray there")

@@ -162,7 +162,7 @@ def test_the_commands_write_what_they_are_told_to_and_nothing_in_the_run(tmp_pat
         (["inspect", "--arm", "dpo"], "'dpo' is no arm; valid here: cgd"),
         (["inspect", "training.critiques=shuffled", "--arm", "sft"], "critiques is shuffled, which changes what the arm cgd sees"),
         (["inspect", "student.chat_template=/nowhere.jinja"], "chat_template /nowhere.jinja does not exist"),
-        (["export-data", "--format", "trl", "--output", "/proc/none/out.jsonl"], "choose another file"),
+        (["export-data", "--format", "trl", "--output", "/proc/none/out.jsonl"], "give another file"),
         (["export-data", "--format", "trl", "--output", "OUT", "training.max_target_tokens=1"], "no example to export"),
     ],
 )
