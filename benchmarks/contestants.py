@@ -148,7 +148,7 @@ def pipeline(job: Job) -> Outcome:
         "prompts": str(Path(job.directory) / "prompts.yaml"),
         "student": student.model_copy(update={"sampling": sampling}).model_dump(),
         "teacher": teacher.model_copy(update={"sampling": sampling}).model_dump(),
-        "generation": {"batch_size": job.warm_up},
+        "generation": {"batch_size": job.warm_up, "teacher_check": None},
     }
     (run.root / "prompts.yaml").write_text(json.dumps(asdict(tinymath_prompts())), encoding="utf-8")
     config, work, warm_up = Config.model_validate(tree), work_list(job), WarmUp(job.directory, job.warm_up)

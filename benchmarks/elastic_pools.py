@@ -140,7 +140,9 @@ def covered_s(notes: Path) -> float:
 
 def _config(root: Path, ranges: Mapping[str, Range]) -> Config:
     roles = {name: _role(name, *ranges[name]) for name in TURNS}
-    return Config.model_validate({"run_dir": str(root), "problems": {"path": "unused"}, "generation": {"batch_size": 4}, **roles})
+    return Config.model_validate(
+        {"run_dir": str(root), "problems": {"path": "unused"}, "generation": {"batch_size": 4, "teacher_check": None}, **roles}
+    )
 
 
 def _role(name: str, fewest: int, most: int) -> dict[str, Any]:

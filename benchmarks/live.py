@@ -62,7 +62,7 @@ class Setting:
             "learning_rate": 1e-4,
         }
         tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": student, "teacher": teacher, "training": training}
-        return Config.model_validate({**tree, "generation": {"batch_size": 8, "rows_per_block": 8}})
+        return Config.model_validate({**tree, "generation": {"batch_size": 8, "rows_per_block": 8, "teacher_check": None}})
 
     def engines(self, root: Path) -> SlowEngines:
         """The same times in both ways."""

@@ -83,7 +83,9 @@ def make_config(root: Path, batch_size: int, rows_per_block: int) -> Config:
     placement = {"cpus_per_replica": 0.5, "requests_in_flight": 128}
     role = {"model": "nobody/instant", "sampling": {"max_tokens": 64}, "placement": placement}
     tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": role, "teacher": role}
-    return Config.model_validate({**tree, "generation": {"batch_size": batch_size, "rows_per_block": rows_per_block}})
+    return Config.model_validate(
+        {**tree, "generation": {"batch_size": batch_size, "rows_per_block": rows_per_block, "teacher_check": None}}
+    )
 
 
 def write_work_list(path: Path, rows: int) -> None:

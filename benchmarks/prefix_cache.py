@@ -28,7 +28,8 @@ from benchmarks.workload import TINYMATH, tinymath_prompts
 from cgd_ray.config import RoleConfig
 from cgd_ray.data.records import PROBLEM_SCHEMA, Turn
 from cgd_ray.engines.real import start_vllm
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec
+from cgd_ray.generation.stages import AttemptStage, StageSpec
+from cgd_ray.generation.teacher.stage import CritiqueRefineStage
 from cgd_ray.problems.work_list import make_work_list
 
 VARIANTS: dict[str, dict[str, Any]] = {"on": {}, "off": {"enable_prefix_caching": False}, "on, blocks of 128": {"block_size": 128}}

@@ -50,7 +50,7 @@ def write_unfinished(config: Config, run: RunDir, num_parts: int) -> None:
 def resumed(root: Path, num_parts: int) -> dict[str, Any]:
     """Seconds of both, and what was found."""
     roles = [f"{role}.engine={{dtype: float32}}" for role in ("student", "teacher")]
-    config = load_config(CONFIG, [f"run_dir={root / str(num_parts)}", *roles])
+    config = load_config(CONFIG, [f"run_dir={root / str(num_parts)}", "generation.teacher_check=null", *roles])
     run = RunDir(config.run_dir)
     write_unfinished(config, run, num_parts)
     started = time.perf_counter()

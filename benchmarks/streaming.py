@@ -30,7 +30,8 @@ from cgd_ray.data.records import TURNS, Turn
 from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.generation.dataflow import Dataflow
 from cgd_ray.generation.pipeline import generate
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec, turn_seed
+from cgd_ray.generation.stages import AttemptStage, EngineStage, StageSpec, turn_seed
+from cgd_ray.generation.teacher.stage import CritiqueRefineStage
 
 NUM_CPUS = 2
 
@@ -66,7 +67,9 @@ class Setting:
             {"model": "nobody/slow", "sampling": {"max_tokens": 64, "seed": seed}, "placement": placement} for seed in (0, 1)
         )
         tree = {"run_dir": str(root), "problems": {"path": "unused"}, "student": student, "teacher": teacher}
-        return Config.model_validate({**tree, "generation": {"batch_size": self.batch_size, "rows_per_block": self.rows_per_block}})
+        return Config.model_validate(
+            {**tree, "generation": {"batch_size": self.batch_size, "rows_per_block": self.rows_per_block, "teacher_check": None}}
+        )
 
 
 def streaming_s(setting: Setting, root: Path) -> float:

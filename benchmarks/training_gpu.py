@@ -36,14 +36,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(root: Path, shape: str, context_length: int, num_steps: int, activation_checkpointing: bool) -> dict[str, Any]:
+def measure(
+    root: Path, shape: str, context_length: int, num_steps: int, activation_checkpointing: bool, zero_stage: int, precision: Any
+) -> dict[str, Any]:
     """The median step's figures."""
     training = TrainingConfig(
-        precision="bf16",
+        precision=precision,
         context_length=context_length,
         global_batch_size=8,
         micro_batch_size=1,
-        zero_stage=2,
+        zero_stage=zero_stage,
         use_gpu=torch.cuda.is_available(),
         activation_checkpointing=activation_checkpointing,
     )
@@ -76,6 +78,8 @@ def measure(root: Path, shape: str, context_length: int, num_steps: int, activat
         "parameters": state.engine.model_size.num_parameters,
         "context_length": context_length,
         "activation_checkpointing": activation_checkpointing,
+        "zero_stage": zero_stage,
+        "precision": precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "torch": torch.__version__,
     }
@@ -89,11 +93,21 @@ def main() -> None:
     parser.add_argument("--context-length", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--zero-stage", type=int, choices=range(4), default=2)
     arguments = parser.parse_args()
     if arguments.shape != "small" and not torch.cuda.is_available():
         raise SystemExit(f"shape {arguments.shape} needs a GPU and this machine shows none; --shape small runs without")
     with one_rank("nccl" if torch.cuda.is_available() else "gloo") as root:
-        figures = measure(root, arguments.shape, arguments.context_length, arguments.steps, arguments.activation_checkpointing)
+        figures = measure(
+            root,
+            arguments.shape,
+            arguments.context_length,
+            arguments.steps,
+            arguments.activation_checkpointing,
+            arguments.zero_stage,
+            arguments.precision,
+        )
     write_figures(figures, arguments.json)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ class FakeEngines:
     engine that finds `deadly` in a message ends its process, with `last_words` if there are any: always, or, with a `death_certificate`,
     unless that file exists already; one
     that finds `sleepy` never answers, `refused` refuses, `broken` raises what nobody expects, `mute` answers nothing, `undecided` writes
-    no verdict, `endless` is cut by its limit, `held` answers once the file `until` exists. Each answer is a line in a file of its
-    engine's in the directory `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real engine, and
-    contexts are counted in them.
+    no verdict, `endless` is cut by its limit, `babbling` repeats itself, `held` answers once the file `until` exists. Each answer is a line
+    in a file of its engine's in the directory `journal`. With `tokenizer_of` a model, prompts become that model's tokens, as in the real
+    engine, and contexts are counted in them.
     """
 
     latency_s: float = 0.0
@@ -39,6 +40,7 @@ class FakeEngines:
     mute: str | None = None
     undecided: str | None = None
     endless: str | None = None
+    babbling: str | None = None
     tokenizer_of: str | None = None
     held: str | None = None
     until: str = ""
@@ -47,6 +49,18 @@ class FakeEngines:
 
     def __call__(self, role: RoleConfig) -> "FakeEngine":
         return FakeEngine(self, role)
+
+
+@dataclass(frozen=True)
+class NeverUp:
+    """An engine factory whose engines start for ever; each that begins to makes the file `begun`."""
+
+    begun: str
+
+    def __call__(self, role: RoleConfig) -> "FakeEngine":
+        Path(self.begun).touch()
+        time.sleep(3600)
+        raise AssertionError("nobody waits that long")
 
 
 class FakeEngine:
@@ -86,13 +100,13 @@ class FakeEngine:
             num_tokens=8,
             prompt_tokens=prompt_tokens,
             cached_tokens=0,
-            finish_reason="length" if _holds(text, settings.endless) else "stop",
+            finish_reason="length" if _holds(text, settings.endless) else "repetition" if _holds(text, settings.babbling) else "stop",
         )
 
     def observe(self, on_load: OnLoad, on_death: OnDeath) -> None:
         """Tell a load at once, half of the memory and one preemption."""
         self._on_death = on_death
-        on_load(Load(running=3, waiting=2, kv_cache_use=0.5, preemptions=1))
+        on_load(Load(running=3, waiting=2, kv_cache_use=0.5, preemptions=1, unfinished_tokens=0))
 
     async def conclude(self, messages: Sequence[Message], beginning: str, choices: Sequence[str]) -> Generation:
         """The choice that is in the settings' verdict; never one where the beginning puts it to sleep."""

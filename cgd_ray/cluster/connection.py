@@ -17,6 +17,14 @@ from cgd_ray.config import ClusterConfig
 
 Answer = TypeVar("Answer")
 ANSWER_S = 10.0
+NOT_IN_TIME = (
+    "timed out during startup",
+    "Failed to start GCS",
+    "Failed to connect to GCS",
+    "Timed out",
+    "when trying to resolve node",
+)
+"""In the words of what ray.init() raises where Ray's own processes are not up in its time, about half a minute."""
 
 
 def starts_here(cluster: ClusterConfig) -> bool:
@@ -53,7 +61,7 @@ class Resources:
 
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[Resources]:
-    """Yield the cluster's resources. Raises ValueError when the cluster cannot be reached."""
+    """Yield the cluster's resources. Raises ValueError, one line, when the cluster cannot be reached or Ray does not start here in time."""
     address = _address(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's 1 s ends readers and writers between two parts where engines take all CPUs; each start is a second of a core
@@ -71,11 +79,28 @@ def connected(cluster: ClusterConfig) -> Iterator[Resources]:
         raise ValueError(
             f"cluster.address {address} cannot be reached ({str(error).splitlines()[0]}); start Ray there or set it to null"
         ) from None
+    except Exception as error:  # Ray has no class of its own for it
+        if (fault := start_fault(error, address)) is None:
+            raise
+        raise ValueError(fault) from error
     try:
         nodes = [Node(resources=node["Resources"], labels=node["Labels"]) for node in ray.nodes() if node["Alive"]]
         yield Resources(nodes=nodes, limits=cluster.max_resources)
     finally:
         ray.shutdown()
+
+
+def start_fault(error: Exception, address: str | None) -> str | None:
+    """One line on a Ray that was not there in time, where that is what ray.init() has raised; None for what else it raises."""
+    if not any(words in str(error) for words in NOT_IN_TIME):
+        return None
+    why = str(error).splitlines()[0].strip()
+    if address is not None:
+        return f"cluster.address {address} does not answer in time ({why}); see whether its head is overloaded, and try again"
+    return (
+        f"Ray did not start on this machine in its time ({why}); end what else keeps the machine busy and run the same command again, or "
+        "start Ray before (`ray start --head`) and set cluster.address=auto"
+    )
 
 
 def _check_dashboard(url: str | None, cluster: ClusterConfig) -> None:

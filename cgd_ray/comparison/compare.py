@@ -21,7 +21,7 @@ from cgd_ray.reporting.page.page import write_report
 from cgd_ray.runs.contents import with_models
 from cgd_ray.runs.lease import leased
 
-UNITS = {"max_examples": "examples", "max_target_tokens": "tokens with loss, at most"}
+UNITS = {"max_examples": "examples", "steps_per_epoch": "steps an epoch", "max_target_tokens": "tokens with loss, at most"}
 
 
 def compare(comparison: ComparisonConfig, say: Say, take_over: bool = False, runner: Runner = processes) -> None:

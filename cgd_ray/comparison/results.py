@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from cgd_ray.data.rundir import RunDir, read_json
 
 ALIKE = {
-    "content_sha256": "problems",
-    "grader": "grader",
-    "num_problems": "number of problems",
-    "num_samples": "number of samples per problem",
+    "num_problems": "{} problems",
+    "content_sha256": "problems of SHA-256 {}",
+    "grader": "the grader {}",
+    "num_samples": "num_samples {}",
 }
-"""What all evaluations of a benchmark in a comparison have in common: keys of their reports, and what they are in words."""
+"""What all evaluations of a benchmark in a comparison have in common: keys of their reports, and what they say in words."""
+SHOWN_CHARACTERS = 16
+"""Of a value."""
+REMEDY = "remove its evaluation directory, and the same command makes it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +58,24 @@ def reports(run: RunDir, model: str) -> dict[str, dict[str, Any]]:
 
 
 def difference(mine: dict[str, Any], others: dict[str, Any]) -> str | None:
-    """In what two reports are not of the same evaluation, in words with both values; None where they are."""
-    found = [(words, mine.get(key), others.get(key)) for key, words in ALIKE.items() if mine.get(key) != others.get(key)]
-    return None if not found else "{} {} and not {}".format(*found[0])
+    """In what two reports are not of the same evaluation, the values of both in words; None where they are."""
+    different = next((key for key in ALIKE if mine.get(key) != others.get(key)), None)
+    if different is None:
+        return None
+    my_words, other_words = (ALIKE[different].format(str(report.get(different))[:SHOWN_CHARACTERS]) for report in (mine, others))
+    return f"{my_words}, the untrained student with {other_words}"
 
 
 def check_alike(name: str, mine: dict[str, Answers], others: dict[str, Answers]) -> None:
     """Raise ValueError when a cell's evaluation is not of what the untrained student's is of."""
     for benchmark, theirs in others.items():
-        what = difference(mine[benchmark].report, theirs.report)
-        if what is None and mine[benchmark].problem_ids != theirs.problem_ids:
-            what = "other problems"
-        if what is not None:
-            raise ValueError(
-                f"{name} was evaluated on {benchmark} with {what}, as the untrained student was; remove its evaluation directory, and the "
-                "same command makes it again"
-            )
+        if benchmark not in mine:
+            raise ValueError(f"{name} was not evaluated on {benchmark}, the untrained student was; {REMEDY}")
+        if (what := difference(mine[benchmark].report, theirs.report)) is not None:
+            raise ValueError(f"{name} was evaluated on {benchmark} with {what}; {REMEDY}")
+        if (odd := set(mine[benchmark].problem_ids) ^ set(theirs.problem_ids)) or mine[benchmark].problem_ids != theirs.problem_ids:
+            which = f"only one of them was asked {min(odd)}" if odd else "in another order"
+            raise ValueError(f"{name} and the untrained student were asked different problems of {benchmark} ({which}); {REMEDY}")
 
 
 def _read(directory: Path) -> Answers:

@@ -13,7 +13,7 @@ from cgd_ray.config.problems import DecontaminationConfig, FieldMapping, MixedSo
 from cgd_ray.config.roles import MEMORY_ARGUMENTS, ApiConfig, PlacementConfig, RoleConfig, ThinkingConfig
 from cgd_ray.config.sampling import SamplingConfig
 from cgd_ray.config.training import ArmName, CritiquesName, LoraConfig, TrainingConfig, VerdictName
-from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, GenerationConfig, SelectionConfig
+from cgd_ray.config.tree import EXECUTION_ONLY, ClusterConfig, Config, CutAttempts, GenerationConfig, SelectionConfig, TeacherCheckConfig
 from cgd_ray.config.validation import AnswersConfig, ValidationConfig
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "CritiquesName",
+    "CutAttempts",
     "DecontaminationConfig",
     "EvaluationConfig",
     "FieldMapping",
@@ -40,6 +41,7 @@ __all__ = [
     "SelectionConfig",
     "Settings",
     "SourceConfig",
+    "TeacherCheckConfig",
     "ThinkingConfig",
     "TrainingConfig",
     "ValidationConfig",

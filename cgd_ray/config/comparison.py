@@ -70,8 +70,9 @@ class ComparisonConfig(Settings):
     """Peak rates with which everything is repeated; empty takes that of `base`."""
     verdict_mixes: tuple[VerdictMix | None, ...] = ()
     """Mixes of verdicts with which everything is repeated, e.g. [{right: 1.0}, {wrong: 1.0}]; empty takes that of `base`."""
-    budget: Literal["examples", "tokens"] = "examples"
-    """What is equal: examples, the same records for all arms; or tokens with loss, as many as the arm with the fewest has of these."""
+    budget: Literal["steps", "examples", "tokens"] = "steps"
+    """What is equal. steps: the same records for all arms, and the optimizer steps that the reference takes for them; examples: the same
+    records, where arms with longer examples take more steps; tokens: with loss, as many as the arm with the fewest has of these."""
     parallel_cells: Count = 1
     """Runs that are at work side by side. They wait for each other's resources where the cluster cannot hold so many."""
 

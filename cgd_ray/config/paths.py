@@ -23,6 +23,11 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
+def is_prompt_set(name: str) -> bool:
+    """Whether the setting `prompts` names a set that comes with the package, and not a file: a word without a dot or a slash."""
+    return re.fullmatch(r"[\w-]+", name) is not None
+
+
 def resolved(config: Config) -> Config:
     """The config with every path expanded, and absolute where it is local. Raises ValueError that names the setting."""
     generation = config.generation
@@ -34,7 +39,9 @@ def resolved(config: Config) -> Config:
         "teacher": _role("teacher", config.teacher),
         "generation": generation.model_copy(update={"reuse": reuse}),
     }
-    update |= {name: _absolute(name, path) for name in ("working_dir", "prompts", "records") if (path := getattr(config, name)) is not None}
+    update |= {name: _absolute(name, path) for name in ("working_dir", "records") if (path := getattr(config, name)) is not None}
+    if config.prompts is not None and not is_prompt_set(config.prompts):
+        update["prompts"] = _absolute("prompts", config.prompts)
     if config.evaluation is not None:
         update["evaluation"] = _evaluation(config.evaluation)
     return config.model_copy(update=update)
@@ -55,7 +62,8 @@ def named_paths(config: Config) -> dict[str, str]:
     for name, role in (("student", config.student), ("teacher", config.teacher)):
         if role.api is None:
             found |= {f"{name}.{setting}": getattr(role, setting) for setting in ("model", "adapter", "chat_template")}
-    found |= {"prompts": config.prompts, "records": config.records}
+    named_set = config.prompts is not None and is_prompt_set(config.prompts)
+    found |= {"prompts": None if named_set else config.prompts, "records": config.records}
     found |= {f"generation.reuse.{index}": path for index, path in enumerate(config.generation.reuse)}
     return {name: path for name, path in found.items() if path is not None}
 

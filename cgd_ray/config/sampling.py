@@ -18,7 +18,7 @@ class SamplingConfig(Settings):
     top_k: Count | None = None
     """Sample among the k likeliest tokens; null considers all."""
     max_tokens: Count = 1024
-    """Longest generation in tokens; one that reaches it is truncated and never trained on."""
+    """Longest generation in tokens; a longer one is cut and never learnt, though an attempt may be corrected (selection.cut_attempts)."""
     seed: int = 0
     """Base seed; each row's own seed is derived from it, the row's record_id and the stage."""
     stop: tuple[str, ...] = ()
@@ -40,6 +40,10 @@ class SamplingConfig(Settings):
     """Tokens before which nothing ends a generation."""
     logit_bias: Annotated[Mapping[int, float], Added()] = Field(default_factory=dict)
     """Added to the logits of tokens, by id, e.g. {151667: -100}."""
+    stop_repetition: Annotated[Annotated[int, Field(ge=32)] | None, Added()] = 256
+    """Tokens at the end of a generation that are one pattern, three times at least, after which it is ended as repeating itself; null lets
+    it run into its limit. In 3,745 texts of MATH-500, GSM8K and AMC the longest such stretch is 48 words, digits and signs: tables, zeros
+    and periodic decimals stay. Only engines of our own are looked into; an endpoint's answer goes on to its end."""
     extra: Annotated[Mapping[str, Any], Added()] = Field(default_factory=dict)
     """Further fields of vLLM's SamplingParams, passed through, e.g. {bad_words: [Hmm]}. Those that other settings decide are refused; an
     endpoint has `api.request_fields`."""

@@ -59,6 +59,7 @@ STREAMABLE: Mapping[str, tuple[Sequence[Any], str]] = {
     "verdict_mix": ((None,), "the shares are those of all records"),
     "max_examples": ((None,), "a budget takes the same records whichever are finished first"),
     "max_target_tokens": ((None,), "a budget takes the same records whichever are finished first"),
+    "steps_per_epoch": ((None,), "how many rows there will be is not known"),
     "validation": ((None,), "losses can be compared only once all held-out records are there"),
 }
 """Of the settings that most often need all records at once: which values training.streaming allows, and why no others."""
@@ -107,6 +108,9 @@ class TrainingConfig(Settings):
     which they are finished. `cgd run` only; what has to see all records first is refused."""
     global_batch_size: Count = 64
     """Packed rows per optimizer step over all workers, whose number need not divide it: shares differ by what is left over."""
+    steps_per_epoch: Annotated[Count | None, Added()] = None
+    """Optimizer steps of an epoch, over which its packed rows are spread evenly, whatever global_batch_size says: trainings on the same
+    records whose examples differ in length take the same steps. Null takes global_batch_size rows a step."""
     micro_batch_size: Count = 1
     """Packed rows per worker in one forward pass, at most."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-6
@@ -197,6 +201,24 @@ class TrainingConfig(Settings):
     def worker_range(self) -> tuple[int, int]:
         """Fewest and most workers; the same number twice when it is fixed."""
         return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
+    def steps_in_epoch(self, num_rows: int) -> int:
+        """Optimizer steps of an epoch of so many packed rows."""
+        return self.steps_per_epoch or -(-num_rows // self.global_batch_size)
+
+    def spread_over(self, num_rows: int) -> "TrainingConfig":
+        """The same with the global_batch_size that `steps_per_epoch` comes to with so many packed rows.
+
+        Raises ValueError where there are fewer rows than steps.
+        """
+        if self.steps_per_epoch is None:
+            return self
+        if self.steps_per_epoch > num_rows:
+            raise ValueError(
+                f"steps_per_epoch is {self.steps_per_epoch} and there are {num_rows} packed rows, so some steps would be empty; lower "
+                "steps_per_epoch, or lower context_length, which makes more rows"
+            )
+        return self.model_copy(update={"global_batch_size": -(-num_rows // self.steps_per_epoch)})
 
     def micro_batches_per_step(self, world_size: int) -> int:
         """Forward passes of each of so many workers in one optimizer step."""

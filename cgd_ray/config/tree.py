@@ -36,6 +36,7 @@ EXECUTION_ONLY = (
     "generation.rows_per_block",
     "generation.batch_size",
     "generation.max_failed_fraction",
+    "generation.teacher_check",
     "training.num_workers",
     "training.cpus_per_worker",
     "training.use_gpu",
@@ -64,6 +65,17 @@ def is_execution_only(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in EXECUTION_ONLY)
 
 
+class TeacherCheckConfig(Settings):
+    """A look at what the teacher makes of the first rows, before all of them are paid for."""
+
+    rows: Count = 50
+    """Rows that are looked at, the first that are finished. A run of fewer is told the figures of all and is not stopped by them."""
+    least: Fraction = 0.05
+    """The run stops where less than this share of the rows can be trained on, of the critiques conclude, or, where there is a reference
+    answer, of the verdicts or the refinements are right; 0 never stops. Of a teacher that solves a fifth of the problems, one in a
+    thousand would be stopped by 50 rows."""
+
+
 class GenerationConfig(Settings):
     """The attempt -> critique -> refinement pipeline."""
 
@@ -86,6 +98,11 @@ class GenerationConfig(Settings):
     20 ms of CPU over all stages: engines that finish hundreds of rows a second want larger ones."""
     max_failed_fraction: Fraction = 0.05
     """More failed rows than this share of all end the run, as soon as there are so many; what finished is kept."""
+    teacher_check: TeacherCheckConfig | None = TeacherCheckConfig()
+    """Null makes none."""
+
+
+CutAttempts = Literal["use", "drop"]
 
 
 class SelectionConfig(Settings):
@@ -93,6 +110,9 @@ class SelectionConfig(Settings):
 
     keep: Literal["all", "repaired", "verified"] = "all"
     """all: every sound record, as published; verified: the refinement grades right; repaired: it does, and the attempt grades wrong."""
+    cut_attempts: CutAttempts = "use"
+    """What becomes of an attempt that was cut at its token limit: use, it is a flawed response like others and is criticised, refined and
+    trained on, as published; drop, its row gets no further turns. Critiques and refinements that were cut are never used."""
     drop_leaks: tuple[Literal["answer_in_critique", "refinement_copies_attempt", "refinement_mentions_review"], ...] = ()
     """Leaks whose records are dropped; all are counted, docs/method.md has the table. Empty keeps them, as published."""
     grading_timeout_s: Annotated[float, Field(gt=0.0)] = 5.0
@@ -131,7 +151,8 @@ class Config(Settings):
     records: str | None = None
     """Directory with the records of another run (RUN_DIR/records): what is there of them is trained on, and nothing is generated."""
     prompts: str | None = None
-    """YAML file that overrides any wording of cgd_ray/data/prompts.py; null keeps the defaults."""
+    """Wording: a set for a family of models (default, qwen, llama3, or small for models below 2B; cgd_ray/data/prompts/sets/ has them and
+    says why), or a YAML file that overrides any template of cgd_ray/data/prompts/wording.py. Null is default."""
     generation: GenerationConfig = GenerationConfig()
     """The generation pipeline."""
     selection: SelectionConfig = SelectionConfig()

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from cgd_ray.config import CutAttempts
+
 RECORDS_VERSION = 1
 """Of what the columns mean; to be raised when one comes to mean something else, so that older records are refused and not misread."""
 
@@ -19,6 +21,10 @@ TURNS: tuple[Turn, ...] = ("attempt", "critique", "refinement")
 """What every record has; `direct`, the teacher's answer to the problem alone, is made only when it is asked for."""
 TURNS_OF_ROLE: Mapping[str, tuple[Turn, ...]] = {"student": ("attempt",), "teacher": ("critique", "refinement", "direct")}
 """Which model takes which turns; a turn is one generation, and the column that holds its text has its name."""
+
+CUT: Mapping[str, str] = {"length": "truncated", "repetition": "repetitive"}
+"""Finish reasons of generations that did not end by themselves, and what their turn is then called: cut off by a limit, or ended since it
+repeated itself. Whatever is said of cut generations holds for both."""
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -47,7 +53,7 @@ def _turn_fields(turn: Turn) -> list[pa.Field]:
         pa.field(f"{turn}_prompt_tokens", pa.int32()),
         pa.field(f"{turn}_cached_tokens", pa.int32()),  # of the prompt's tokens, those found in the engine's prefix cache
         pa.field(f"{turn}_tokens", pa.int32()),  # generated, the end token included
-        pa.field(f"{turn}_finish_reason", pa.string()),  # "stop", or "length" when cut off by a limit
+        pa.field(f"{turn}_finish_reason", pa.string()),  # "stop", or one of CUT
         pa.field(f"{turn}_seed", pa.int64()),  # null where the engine drew from a generator of its own (sampling.seed_per_request)
         pa.field(f"{turn}_fingerprint", pa.string()),  # of everything that made this column, see generation/fingerprints.py
     ]
@@ -68,6 +74,7 @@ SELECTED_SCHEMA = pa.schema(
         *RECORD_SCHEMA,
         pa.field("attempt_correct", pa.bool_()),  # y' against the reference answer; null without one
         pa.field("refinement_correct", pa.bool_()),  # y^ against the reference answer; null without one
+        pa.field("critique_is_empty", pa.bool_()),  # whether c says nothing but its verdict; null without one
         pa.field("leaks", pa.list_(pa.string())),  # names of what selection/leakage.py found; null when the row failed or has no refinement
         pa.field("drop_reason", pa.string()),  # null: kept for training
     ]
@@ -80,17 +87,24 @@ def columns_of(turn: Turn) -> list[str]:
     return [name for name in RECORD_SCHEMA.names if name.startswith(turn) or name in besides]
 
 
-def unusable(row: Mapping[str, Any], turns: Sequence[Turn]) -> str | None:
-    """Which of the turns made what can never be trained on, and why ("attempt_truncated", "attempt_empty"); None: all are usable.
+def unusable(row: Mapping[str, Any], turns: Sequence[Turn], cut_attempts: CutAttempts) -> str | None:
+    """Which of the turns made what cannot be used, and why ("attempt_truncated", "critique_empty"); None: all are usable.
 
-    A generation that was cut by its limit would teach not to stop.
+    A critique or a refinement that was cut would teach not to stop. An attempt that was cut is a flawed response, and so what
+    is to be corrected, where `cut_attempts` is "use": unless nothing but a thought is there, or a run that dropped it left it uncorrected.
     """
     for turn in turns:
-        if row[f"{turn}_finish_reason"] == "length":
-            return f"{turn}_truncated"
-        if not (row[turn] or "").strip():
+        text, end = (row[turn] or "").strip(), row[f"{turn}_finish_reason"]
+        if end in CUT and not (text and turn == "attempt" and cut_attempts == "use" and _goes_on(row, turns)):
+            return f"{turn}_{CUT[end]}"
+        if not text:
             return f"{turn}_empty"
     return None
+
+
+def _goes_on(row: Mapping[str, Any], turns: Sequence[Turn]) -> bool:
+    """Whether the attempt was criticised, or is not to be yet."""
+    return "critique" not in turns or row["critique_finish_reason"] is not None
 
 
 def check_version(manifest: Mapping[str, Any], directory: Path) -> None:

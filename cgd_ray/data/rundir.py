@@ -53,6 +53,7 @@ class RunDir:
         self.training_report = self.root / "training" / "report.json"
         self.model = self.root / "model"
         self.differences = self.root / "evaluation" / "comparison.json"
+        self.diagnostics = self.root / "diagnostics"
         self.report = self.root / "report.html"
 
     def evaluation_work_list(self, benchmark: str) -> Path:

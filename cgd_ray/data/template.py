@@ -69,7 +69,7 @@ class ChatTemplate:
 def _remedy(roles: Sequence[str]) -> str:
     if "system" in roles:
         return (
-            "where it knows no system message, set student_system or teacher_system in the file that `prompts` names to null "
-            "and say the same in the first user message (solve, critique)"
+            "where it knows no system message, take a set of prompts without one (default, llama3, small), or set student_system or "
+            "teacher_system to null in a file of your own and say the same in the first user message (solve, critique)"
         )
     return "check chat_template_kwargs, or use a model with another one"

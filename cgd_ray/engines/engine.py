@@ -28,7 +28,7 @@ class Generation:
     cached_tokens: int
     """Of the prompt's tokens, those found in the engine's prefix cache."""
     finish_reason: str
-    """"stop", or "length" when cut off by a limit."""
+    """"stop", "length" when cut off by a limit, "repetition" when ended since it repeated itself."""
     cost: float = 0.0
     """What an endpoint was paid for it now, in its currency; 0 without prices, for what was paid for before and for our own engines."""
 
@@ -83,6 +83,8 @@ class Load:
     """Share of the memory for keys and values that is taken."""
     preemptions: int
     """How often a request has lost its room to others so far, and is to be computed again."""
+    unfinished_tokens: int
+    """Tokens that the requests which are inside have got so far, and that no finished generation tells of yet."""
 
 
 OnLoad = Callable[[Load], None]

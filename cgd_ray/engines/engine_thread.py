@@ -20,7 +20,7 @@ from cgd_ray.engines.engine import Load, OnDeath, OnLoad, RequestError
 
 logger = logging.getLogger(__name__)
 
-FINISH_REASONS = ("stop", "length")
+FINISH_REASONS = ("stop", "length", "repetition")
 LOOK_INTERVAL_S = 1.0
 
 Output = Any
@@ -55,7 +55,7 @@ class EngineThread:
     """Steps an engine while it has requests, and ends the process when a step fails or does not return.
 
     Every request takes the `adapter`, in vLLM's words; None is the model alone. `refusals` are the errors by which the engine says that it
-    does not take a request; `measure` reads how busy it is, between two steps.
+    does not take a request; `measure` reads how busy it is, between two steps, and `after_step` is called after each of them.
     """
 
     def __init__(
@@ -65,8 +65,10 @@ class EngineThread:
         adapter: Any = None,
         refusals: tuple[type[Exception], ...] = (ValueError,),
         measure: Callable[[], Load] | None = None,
+        after_step: Callable[[], None] | None = None,
     ) -> None:
-        self._engine, self._role, self._adapter, self._refusals, self._measure = engine, role, adapter, refusals, measure
+        self._engine, self._role, self._adapter, self._refusals = engine, role, adapter, refusals
+        self._measure, self._after_step = measure, after_step
         self._on_load: OnLoad | None = None
         self._on_death: OnDeath | None = None
         self._looked = 0.0
@@ -103,6 +105,8 @@ class EngineThread:
             while self._take_requests():
                 self._stepped = time.monotonic()
                 finished = [output for output in self._engine.step() if output.finished]
+                if self._after_step is not None:
+                    self._after_step()
                 if self._stepped - self._looked > LOOK_INTERVAL_S or len(finished) == len(self._running):  # once more before it waits
                     self._look()
                 self._hand_back(finished)

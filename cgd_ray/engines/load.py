@@ -23,4 +23,10 @@ class SchedulerWatch:
         preempted = {name: count for name, request in self._scheduler.requests.items() if (count := request.num_preemptions)}
         self._preemptions += sum(count - self._preempted.get(name, 0) for name, count in preempted.items())
         self._preempted = preempted
-        return Load(running=running, waiting=waiting, kv_cache_use=self._scheduler.kv_cache_manager.usage, preemptions=self._preemptions)
+        return Load(
+            running=running,
+            waiting=waiting,
+            kv_cache_use=self._scheduler.kv_cache_manager.usage,
+            preemptions=self._preemptions,
+            unfinished_tokens=sum(len(request.output_token_ids) for request in self._scheduler.requests.values()),
+        )

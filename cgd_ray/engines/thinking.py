@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cgd_ray.config import RoleConfig, ThinkingConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message
+from cgd_ray.data.records import CUT
 from cgd_ray.data.thoughts import marks_in
 from cgd_ray.engines.engine import Generation
 
@@ -33,5 +34,5 @@ def separate_thinking(generation: Generation, marks: ThinkingConfig | None, is_o
     if found:
         return answer.strip(), thinking.strip().removeprefix(marks.start).strip(), generation.finish_reason
     if marks.start in text:
-        return "", text.partition(marks.start)[2].strip(), "length"
+        return "", text.partition(marks.start)[2].strip(), generation.finish_reason if generation.finish_reason in CUT else "length"
     return text, None, generation.finish_reason

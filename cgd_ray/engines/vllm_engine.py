@@ -26,6 +26,7 @@ from cgd_ray.engines.adapters import read_adapter
 from cgd_ray.engines.engine import Generation, OnDeath, OnLoad, encode_prompt, token_budget
 from cgd_ray.engines.engine_thread import EngineThread
 from cgd_ray.engines.load import SchedulerWatch
+from cgd_ray.engines.repetition import kept_tokens, watch_of
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -61,14 +62,13 @@ class VllmEngine:
         self._shown = self.chat.special_ids_in(marks)
         self._engine = _start_engine(role)
         adapter = None if role.adapter is None else _adapter_request(role.adapter)
-        self._thread = EngineThread(self._engine, role, adapter, refusals=_refusals(), measure=_watch(self._engine))
+        self._thread = EngineThread(self._engine, role, adapter, _refusals(), **_watches(self._engine, role.sampling))
 
     async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
         """The assistant's next turn. Raises RequestError for a prompt that fills the context or that vLLM refuses."""
         input_ids = encode_prompt(self.chat, messages)
         budget = token_budget(len(input_ids), self._role.context_length, sampling.max_tokens)
-        params = self.sampling_params(sampling, budget, seed)
-        return await self._answer(input_ids, params)
+        return await self._answer(input_ids, self.sampling_params(sampling, budget, seed))
 
     async def conclude(self, messages: Sequence[Message], beginning: str, choices: Sequence[str]) -> Generation:
         """The end of the assistant's next turn, which has this beginning: one of the choices, by vLLM's structured outputs."""
@@ -89,9 +89,10 @@ class VllmEngine:
     async def _answer(self, input_ids: list[int], params: "SamplingParams") -> Generation:
         output = await self._thread.generate(input_ids, params)
         completion = output.outputs[0]
-        ids = completion.token_ids[: -1 if completion.finish_reason == "stop" else None]  # a token that ends it is no part of the text
+        ids = kept_tokens(completion.token_ids, completion.finish_reason, self._role.sampling)
+        detokenized = params.detokenize and completion.finish_reason != "repetition"  # that text goes further into the loop than ids
         return Generation(
-            text=completion.text if params.detokenize else self.chat.decode_answer(input_ids, ids, self._shown),
+            text=completion.text if detokenized else self.chat.decode_answer(input_ids, ids, self._shown),
             num_tokens=len(completion.token_ids),
             prompt_tokens=len(output.prompt_token_ids or ()),
             cached_tokens=output.num_cached_tokens or 0,
@@ -275,11 +276,15 @@ def _check_build(role: RoleConfig, on_cpu: bool) -> None:
         raise ValueError(f"placement.gpus_per_replica of {role.model} is 0, vLLM here runs on GPUs; set it to 1 or a share of one")
 
 
-def _watch(engine: "LLMEngine") -> SchedulerWatch | None:
-    """Of an engine whose core is in this process, as it is unless the environment says otherwise."""
+def _watches(engine: "LLMEngine", sampling: SamplingConfig) -> dict[str, Any]:
+    """What looks at the scheduler of an engine whose core is in this process, as it is unless the environment says otherwise."""
+    from vllm.sampling_params import RepetitionDetectionParams
     from vllm.v1.engine.core_client import InprocClient
 
-    return SchedulerWatch(engine.engine_core.engine_core.scheduler) if isinstance(engine.engine_core, InprocClient) else None
+    if not isinstance(engine.engine_core, InprocClient):
+        return {}
+    scheduler = engine.engine_core.engine_core.scheduler
+    return {"measure": SchedulerWatch(scheduler), "after_step": watch_of(scheduler, sampling, RepetitionDetectionParams)}
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -19,7 +19,7 @@ def trained_minus_base(run: RunDir) -> dict[str, Any]:
     """`rows` as reporting/page/compared.py reads them, a benchmark each; empty where one of the two models has not answered yet."""
     found = run.evaluated()
     benchmarks = [name for name in found[BEFORE] if name in found[AFTER]]
-    compared = {name: compare_paired(_graded(found[BEFORE][name]), _graded(found[AFTER][name])) for name in benchmarks}
+    compared = {name: compare_paired(graded(found[BEFORE][name]), graded(found[AFTER][name])) for name in benchmarks}
     corrected = holm({name: pair.p_value for name, pair in compared.items()})
     rows = [
         {
@@ -40,7 +40,8 @@ def trained_minus_base(run: RunDir) -> dict[str, Any]:
     return {"reference": BEFORE, "rows": rows}
 
 
-def _graded(home: Path) -> ByProblemId:
+def graded(home: Path) -> ByProblemId:
+    """Of a model's answers to one benchmark, whether each sample is right, by problem."""
     table = pq.read_table(home / "graded.parquet", columns=["problem_id", "correct"])
     found: dict[str, list[bool]] = {}
     for problem_id, correct in zip(table["problem_id"].to_pylist(), table["correct"].to_pylist(), strict=True):

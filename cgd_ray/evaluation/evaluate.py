@@ -46,9 +46,10 @@ GRADED_SCHEMA = pa.schema(
         ("extracted", pa.string()),  # what was taken for the final answer
         ("correct", pa.bool_()),  # false where nothing could be graded
         ("grade_reason", pa.string()),
+        ("found_by", pa.string()),  # "box", "phrase", "last number" and so on: strict accuracy counts boxes only; null where none was taken
     ]
 )
-GRADED_NAMES = ("extracted", "correct", "grade_reason")
+GRADED_NAMES = ("extracted", "correct", "grade_reason", "found_by")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,7 @@ def _graded_rows(rows: pa.Table, verdicts: Sequence[Verdict]) -> pa.Table:
         "extracted": [verdict.extracted for verdict in verdicts],
         "correct": [verdict.correct is True for verdict in verdicts],
         "grade_reason": [verdict.reason for verdict in verdicts],
+        "found_by": [verdict.found_by for verdict in verdicts],
     }
     columns = [grades[field.name] if field.name in GRADED_NAMES else rows[field.name] for field in GRADED_SCHEMA]
     return pa.table(dict(zip(GRADED_SCHEMA.names, columns, strict=True)), schema=GRADED_SCHEMA)

@@ -23,12 +23,13 @@ from cgd_ray.data.fetching import fetch
 from cgd_ray.data.ids import Ids
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, columns_of, short_hash
-from cgd_ray.data.rundir import manifest_parts, read_json, read_manifest, write_json, write_manifest
+from cgd_ray.data.rundir import atomic_write, manifest_parts, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
+from cgd_ray.evaluation.answering import AnsweringStage
 from cgd_ray.evaluation.papers import Paper, as_asked
 from cgd_ray.generation.pipeline import run_attempts
 from cgd_ray.generation.progress import ProgressFn
-from cgd_ray.problems.work_list import write_work_list
+from cgd_ray.problems.work_list import ROWS_PER_GROUP
 
 ANSWERS = "answers"
 PREFIX = "sitting-"
@@ -61,9 +62,11 @@ class Sitting:
     def answer(self, role: RoleConfig, prompts: Prompts, on_progress: ProgressFn | None, engine_factory: EngineFactory) -> None:
         """Answer what is missing, and give each paper its answers. Raises what run_attempts() raises."""
         asked = self.directory / "asked.parquet"
-        write_work_list(pa.concat_tables([paper.asked(prompts) for paper in self.fingerprints]), asked)
+        with atomic_write(asked) as temporary:  # again, where a sitting is gone on with: the fingerprints say that it is the same
+            rows = pa.concat_tables([paper.asked(prompts) for paper in self.fingerprints])
+            pq.write_table(rows, temporary, row_group_size=ROWS_PER_GROUP)
         write_json(self.directory / "papers.json", _named(self.fingerprints))
-        run_attempts(role, as_asked(prompts), asked, self.output, on_progress, engine_factory)
+        run_attempts(role, as_asked(prompts), asked, self.output, on_progress, engine_factory, AnsweringStage)
         self._hand_out(prompts)
         shutil.rmtree(self.directory)
 

@@ -7,14 +7,17 @@ vectorised step, instead of by Ray's filter actors, which would want a CPU and a
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -28,6 +31,7 @@ from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
 from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE, follow_work
 from cgd_ray.generation.pools.flow_control import keep_small
+from cgd_ray.generation.reuse import TOKEN_KINDS
 from cgd_ray.generation.stages import EngineStage, StageSpec
 from cgd_ray.process.data_context import quiet_data_context
 
@@ -68,6 +72,10 @@ class Dataflow:
         tables = [file.read([ID_COLUMN], use_threads=False) for file in files]
         return pa.concat_tables(tables)[ID_COLUMN].combine_chunks() if tables else pa.array([], pa.string())
 
+    def finished_parts(self) -> list[Path]:
+        """The files of those rows."""
+        return parts_of(committed(self.checkpoint), self.output)
+
     def num_finished(self) -> int:
         """How many rows are durably written."""
         return sum(pq.read_metadata(file).num_rows for file in committed(self.checkpoint))
@@ -75,7 +83,7 @@ class Dataflow:
     def written(self, turns: Sequence[Turn]) -> "Written":
         """What is durably written, told in one look at each part, at what it says of itself and at its rows where some failed."""
         written = Written(made=dict.fromkeys(turns, 0))
-        for part in parts_of(committed(self.checkpoint), self.output):
+        for part in self.finished_parts():
             written.add(part, turns)
         return written
 
@@ -164,6 +172,45 @@ def _num_nulls(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, i
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     places = {name: place for place, name in enumerate(metadata.schema.names)}  # a record's columns are all flat
     return {name: sum(group.column(places[name]).statistics.null_count for group in groups) for name in columns}
+
+
+def counted(parts: Sequence[Path], work_list: Path, turns: Sequence[Turn]) -> dict[str, Any]:
+    """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
+    ids, expected = _IdSet(), _IdSet()
+    errors = ReasonCounts()
+    tokens: dict[Turn, Counter[str]] = {turn: Counter() for turn in turns}
+    columns = [ID_COLUMN, "error", *[f"{turn}_{kind}" for turn in turns for kind in TOKEN_KINDS]]
+    for rows in chain.from_iterable(row_batches(pq.ParquetFile(part), columns) for part in parts):
+        ids.add(rows[ID_COLUMN])
+        for reason in rows["error"].drop_null().to_pylist():
+            errors.add(reason)
+        for turn, counts in tokens.items():
+            counts.update({kind: pc.sum(rows[f"{turn}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
+    for rows in row_batches(pq.ParquetFile(work_list), [ID_COLUMN]):
+        expected.add(rows[ID_COLUMN])
+    if ids != expected:
+        distinct = len(pc.unique(pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=[ID_COLUMN])[ID_COLUMN]))
+        raise ValueError(
+            f"{parts[0].parent} holds {ids.count} rows with {distinct} distinct ids, the work list {expected.count}: another run "
+            "writes there, or files were added or removed; choose another run_dir"
+        )
+    made = {turn: {kind: counts[kind] for kind in TOKEN_KINDS} for turn, counts in tokens.items()}
+    return {"rows": ids.count, "failed": errors.total(), "errors": errors.most_common(), "tokens": made}
+
+
+@dataclass
+class _IdSet:
+    """Tells two collections of ids apart in whatever order they come, without keeping them: how many they are and the sum of their hashes.
+
+    A lost id and a doubled one go unseen only where their 64-bit hashes, which are other ones in each process, are the same.
+    """
+
+    count: int = 0
+    hashes: int = 0
+
+    def add(self, ids: "pa.Array[Any]") -> None:
+        self.count += len(ids)
+        self.hashes += sum(map(hash, ids.to_pylist()))
 
 
 def _tables(batches: "Iterator[pa.RecordBatch]", schema: pa.Schema, num_rows: int) -> Iterator[pa.Table]:

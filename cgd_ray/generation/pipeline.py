@@ -8,34 +8,32 @@ How to use: `manifest = generate(config, run, on_progress)`; for one model's pro
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from cgd_ray.config import Config, GenerationConfig, RoleConfig
+from cgd_ray.config import Config, CutAttempts, GenerationConfig, RoleConfig
 from cgd_ray.data.durable import BEGUN
 from cgd_ray.data.prompts import Prompts, load_prompts
-from cgd_ray.data.reasons import FailureLimit, ReasonCounts
+from cgd_ray.data.reasons import FailureLimit
 from cgd_ray.data.records import RECORDS_VERSION, Turn, short_hash
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.engines.real import RealEngines, start_vllm
-from cgd_ray.generation.dataflow import ID_COLUMN, Dataflow, Written, row_batches
+from cgd_ray.generation.dataflow import Dataflow, Written, counted
 from cgd_ray.generation.draining import end_run
 from cgd_ray.generation.failed_rows import LEDGER, give_another_try, take_out, with_reused_before
 from cgd_ray.generation.fingerprints import attempt_fingerprint, turn_fingerprints
 from cgd_ray.generation.progress import COUNTS, ENGINE_MS, ROWS, UNUSABLE, CountSender, ProgressFn, failed_before, watched
-from cgd_ray.generation.reuse import TOKEN_KINDS, Reused, take_over
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, EngineStage, StageSpec
+from cgd_ray.generation.reuse import Reused, take_over
+from cgd_ray.generation.stages import AttemptStage, EngineStage, StageSpec
 from cgd_ray.generation.suspects import SUSPECTS, begin_anew
+from cgd_ray.generation.teacher.check import RowSender, TeacherCheck
+from cgd_ray.generation.teacher.stage import CritiqueRefineStage
 from cgd_ray.process.stopping import StoppedError, draining_on_signals
 
 STOP_FLAG = "stop"
@@ -52,8 +50,9 @@ class _Plan:
     refine_attempts: int = 1
     direct: bool = False
     structured_verdict: bool = False
+    cut_attempts: CutAttempts = "use"
 
-    def spec(self, role: RoleConfig, state: Path, report: CountSender) -> StageSpec:
+    def spec(self, role: RoleConfig, state: Path, report: CountSender, sample: RowSender | None) -> StageSpec:
         """What one stage's actors are built from."""
         return StageSpec(
             role=role,
@@ -63,9 +62,11 @@ class _Plan:
             refine_attempts=self.refine_attempts,
             direct=self.direct,
             structured_verdict=self.structured_verdict,
+            cut_attempts=self.cut_attempts,
             suspects=state / SUSPECTS,
             stop_flag=state / STOP_FLAG,
             report=report,
+            sample=sample,
         )
 
 
@@ -75,13 +76,15 @@ def generate(
     on_progress: ProgressFn | None = None,
     engine_factory: EngineFactory | None = None,
     retry_failed: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Make the records of `run.work_list` (WORK_SCHEMA) in `run.records`, or what is missing of them, and return the manifest.
 
-    `on_progress` gets the counts of generation/progress.py from another thread: turns, rows, failures, tokens. With `retry_failed` rows
-    that failed before are made again, also those of finished records, where failed_rows.has_failed_rows() allows it. Raises ValueError
-    when the directory holds records of other models, prompts or sampling, and when an engine had to end the run or more rows failed than
-    `generation.max_failed_fraction`, which can be resumed. Raises StoppedError when SIGTERM ended it early.
+    `on_progress` gets the counts of generation/progress.py from another thread: turns, rows, failures, tokens; `say` gets what the teacher
+    check has found. With `retry_failed` rows that failed before are made again, also those of finished records, where
+    failed_rows.has_failed_rows() allows it. Raises ValueError when the directory holds records of other models, prompts or sampling, and
+    when an engine had to end the run, more rows failed than `generation.max_failed_fraction`, or the teacher failed its check, which can
+    be resumed. Raises StoppedError when SIGTERM ended it early.
     """
     plan = _Plan(
         stages=[(AttemptStage, config.student), (CritiqueRefineStage, config.teacher)],
@@ -91,6 +94,7 @@ def generate(
         refine_attempts=config.generation.refine_attempts,
         direct=config.wants_direct,
         structured_verdict=config.generation.structured_verdict,
+        cut_attempts=config.selection.cut_attempts,
     )
     with_reused = run.generation_state / "prefilled.parquet"
     reuses = bool(config.generation.reuse) or with_reused.exists()
@@ -113,7 +117,9 @@ def generate(
         reused = take_over(run.work_list, sources, plan.fingerprints, with_reused, flow.finished_ids(), refines_by_grade=graded)
     reused = with_reused_before(reused, flow.state)
     limit = FailureLimit(fraction=config.generation.max_failed_fraction, records=run.records)
-    manifest = _produce(plan, flow, on_progress, reused, limit)
+    is_checked = config.generation.teacher_check is not None
+    check = TeacherCheck(config, run, pq.read_metadata(run.work_list).num_rows, say) if is_checked else None
+    manifest = _produce(plan, flow, on_progress, reused, limit, check)
     limit.check(manifest["rows"], manifest["failed"], manifest["errors"])
     return manifest
 
@@ -125,14 +131,16 @@ def run_attempts(
     out: Path,
     on_progress: ProgressFn | None,
     engine_factory: EngineFactory = start_vllm,
+    stage: type[AttemptStage] = AttemptStage,
 ) -> None:
     """Answer a work list (WORK_SCHEMA) with one model, the problem alone, into Parquet parts with a manifest in `out`.
 
-    Columns: the work list's and the attempt's. Raises ValueError when `out` holds answers of another model, prompt or sampling.
+    Another `stage` may ask other things than the problem alone. Columns: the work list's and the attempt's.
+    Raises ValueError when `out` holds answers of another model, prompt or sampling.
     """
     defaults = GenerationConfig()
     plan = _Plan(
-        stages=[(AttemptStage, role)],
+        stages=[(stage, role)],
         prompts=prompts,
         fingerprints={"attempt": attempt_fingerprint(role, prompts)},
         engine_factory=engine_factory,
@@ -148,7 +156,12 @@ def run_attempts(
 
 
 def _produce(
-    plan: _Plan, flow: Dataflow, on_progress: ProgressFn | None, reused: Reused, limit: FailureLimit | None = None
+    plan: _Plan,
+    flow: Dataflow,
+    on_progress: ProgressFn | None,
+    reused: Reused,
+    limit: FailureLimit | None = None,
+    check: TeacherCheck | None = None,
 ) -> dict[str, Any]:
     """Run what is missing, check that every row is there once, and publish the manifest; a finished output is returned as it is."""
     fingerprint = _fingerprint(plan.fingerprints)
@@ -167,6 +180,8 @@ def _produce(
     before, total = flow.written(list(plan.fingerprints)), pq.read_metadata(flow.work_list).num_rows
     if limit is not None:
         limit.check(total, before.errors.total(), before.errors.most_common())
+    if check is not None:
+        check.begin(flow.finished_parts())
     start = {**_counts_before(plan, before, reused), **failed_before(before.errors), "tokens": 0}
 
     def look(counts: dict[str, int]) -> None:
@@ -175,16 +190,22 @@ def _produce(
         if limit is not None and counts["failed"] > limit.fraction * total and not stop_flag.exists():
             _end_if_exceeded(limit, total, flow, stop_flag)
 
-    with draining_on_signals(stop_flag), watched(start, look, ledger) as report:
-        flow.run([(stage, plan.spec(role, flow.state, report)) for stage, role in plan.stages])
+    most_rows = 0 if check is None else check.num_wanted
+    with (
+        draining_on_signals(stop_flag),
+        watched(start, look, ledger, most_rows) as report,
+        nullcontext() if check is None else check.watching(report, stop_flag) as sample,
+    ):
+        flow.run([(stage, plan.spec(role, flow.state, report, sample)) for stage, role in plan.stages])
     parts = sorted(flow.output.glob("*.parquet"))
     _check_stopped(flow, stop_flag)
     details = {
-        **_count(parts, flow.work_list, list(plan.fingerprints)),
+        **counted(parts, flow.work_list, list(plan.fingerprints)),
         "resumed": before.rows,
         "reused": dict(reused),
         "seconds": time.monotonic() - started,
         "engine_seconds": _engine_seconds(ledger, plan.stages),
+        "teacher_check": None if check is None else check.finish(parts).as_dict(),
     }
     write_manifest(flow.output, fingerprint, parts, {"version": RECORDS_VERSION, **details, "fingerprints": dict(plan.fingerprints)})
     shutil.rmtree(flow.state)
@@ -224,45 +245,6 @@ def _engine_seconds(ledger: Path, stages: Sequence[tuple[type[EngineStage], Role
     """How long the engines of each role have existed, over all runs of the directory; times the GPUs of one engine: GPU-seconds."""
     spent = read_json(ledger) or {}
     return {stage.role: spent.get(f"{stage.role}{ENGINE_MS}", 0) / 1000 for stage, _ in stages}
-
-
-def _count(parts: Sequence[Path], work_list: Path, turns: Sequence[Turn]) -> dict[str, Any]:
-    """Rows, failures and tokens of finished parts. Raises ValueError unless they hold exactly the ids of the work list."""
-    ids, expected = _IdSet(), _IdSet()
-    errors = ReasonCounts()
-    tokens: dict[Turn, Counter[str]] = {turn: Counter() for turn in turns}
-    columns = [ID_COLUMN, "error", *[f"{turn}_{kind}" for turn in turns for kind in TOKEN_KINDS]]
-    for rows in chain.from_iterable(row_batches(pq.ParquetFile(part), columns) for part in parts):
-        ids.add(rows[ID_COLUMN])
-        for reason in rows["error"].drop_null().to_pylist():
-            errors.add(reason)
-        for turn, counts in tokens.items():
-            counts.update({kind: pc.sum(rows[f"{turn}_{kind}"]).as_py() or 0 for kind in TOKEN_KINDS})
-    for rows in row_batches(pq.ParquetFile(work_list), [ID_COLUMN]):
-        expected.add(rows[ID_COLUMN])
-    if ids != expected:
-        distinct = len(pc.unique(pyarrow.dataset.dataset([str(part) for part in parts]).to_table(columns=[ID_COLUMN])[ID_COLUMN]))
-        raise ValueError(
-            f"{parts[0].parent} holds {ids.count} rows with {distinct} distinct ids, the work list {expected.count}: another run "
-            "writes there, or files were added or removed; choose another run_dir"
-        )
-    made = {turn: {kind: counts[kind] for kind in TOKEN_KINDS} for turn, counts in tokens.items()}
-    return {"rows": ids.count, "failed": errors.total(), "errors": errors.most_common(), "tokens": made}
-
-
-@dataclass
-class _IdSet:
-    """Tells two collections of ids apart in whatever order they come, without keeping them: how many they are and the sum of their hashes.
-
-    A lost id and a doubled one go unseen only where their 64-bit hashes, which are other ones in each process, are the same.
-    """
-
-    count: int = 0
-    hashes: int = 0
-
-    def add(self, ids: "pa.Array[Any]") -> None:
-        self.count += len(ids)
-        self.hashes += sum(map(hash, ids.to_pylist()))
 
 
 def check_records(config: Config, records: Path, retries_failed: bool = False) -> None:

@@ -31,6 +31,12 @@ FAILED_BECAUSE = "failed: "
 """Prefix of the counts of failed rows by kind of reason."""
 ROWS = "_rows"
 """Suffix of the counts of rows that have left a role's stage."""
+REPETITIVE = "repetitive"
+"""Count of generations that were ended since they repeated themselves."""
+ROWS_MADE, TOKENS_MADE = "_rows_made", "_tokens_made"
+"""Suffixes of the counts of a role's rows and tokens in this process's time, whatever a former run has made."""
+UNFINISHED = "unfinished_tokens"
+"""Count of the tokens of answers that are being written, by the engines' last look."""
 UNUSABLE = "unusable"
 """Count of rows that get no further turns, since what they have was cut or is empty and can never be trained on."""
 ENGINE_MS = "_engine_ms"
@@ -44,8 +50,9 @@ MOST_OF_A_KIND = 120
 class Tally:
     """The actor's state."""
 
-    def __init__(self, start: Mapping[str, int]) -> None:
-        self._counts = Counter(start)
+    def __init__(self, start: Mapping[str, int], most_rows: int = 0) -> None:
+        self._counts, self._most_rows = Counter(start), most_rows
+        self._rows: dict[str, Mapping[str, Any]] = {}
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add to the counts."""
@@ -55,16 +62,41 @@ class Tally:
         """The counts so far."""
         return dict(self._counts)
 
+    def keep(self, row: Mapping[str, Any]) -> None:
+        """Keep a finished row, each once, as long as there is room."""
+        if len(self._rows) < self._most_rows:
+            self._rows.setdefault(row["record_id"], row)
+
+    def num_kept(self) -> int:
+        """How many rows were kept so far."""
+        return len(self._rows)
+
+    def kept(self) -> list[Mapping[str, Any]]:
+        """The rows that were kept."""
+        return list(self._rows.values())
+
 
 @dataclass(frozen=True)
 class CountSender:
-    """Sends a stage's counts to the actor, without waiting; crosses processes."""
+    """Sends a stage's counts, and rows to keep, to the actor, without waiting; crosses processes."""
 
     tally: Any
     """Handle of the Tally actor."""
 
     def __call__(self, counts: Mapping[str, int]) -> None:
         self.tally.add.remote(dict(counts))
+
+    def keep(self, row: Mapping[str, Any]) -> None:
+        """Send a finished row."""
+        self.tally.keep.remote(dict(row))
+
+    def num_kept(self) -> int:
+        """How many rows the actor has kept; this and the next one wait for its answer."""
+        return int(ray.get(self.tally.num_kept.remote()))
+
+    def kept(self) -> list[Mapping[str, Any]]:
+        """The rows that it has kept."""
+        return list(ray.get(self.tally.kept.remote()))
 
 
 class Meter:
@@ -74,50 +106,61 @@ class Meter:
         self._report = report
         self._role = role
         self._counts: Counter[str] = Counter()
+        self._lock = threading.RLock()  # the engine's thread tells its load, the actor's loop all else
+        self._unfinished = 0
         self._kinds: set[str] = set()
         self._reported = time.monotonic()
         self._metrics = None if report is None else _Metrics(role)
 
     def tokens(self, generation: Generation) -> None:
         """Count the tokens of one generation; a turn may take several."""
-        self._counts["tokens"] += generation.num_tokens
+        made = {"tokens": generation.num_tokens, self._role + TOKENS_MADE: generation.num_tokens}
+        self._add({**made, REPETITIVE: int(generation.finish_reason == "repetition")})
         if self._metrics is not None:
             self._metrics.tokens(generation)
         self._flush_now_and_then()
 
     def turn(self, name: str) -> None:
         """Count a finished turn."""
-        self._counts[name] += 1
+        self._add({name: 1})
         if self._metrics is not None:
             self._metrics.turn(name)
 
     def row(self, is_unusable: bool) -> None:
         """Count a row that leaves the stage, whatever became of it; `is_unusable` where it got less than all turns and did not fail."""
-        self._counts.update({self._role + ROWS: 1, UNUSABLE: int(is_unusable)})
+        self._add({self._role + ROWS: 1, self._role + ROWS_MADE: 1, UNUSABLE: int(is_unusable)})
 
     def fail(self, reason: str) -> None:
         """Count a row that cannot be processed, together with those that failed alike."""
         kind = self._kind(reason)
-        self._counts.update({"failed": 1, FAILED_BECAUSE + kind: 1})
+        self._add({"failed": 1, FAILED_BECAUSE + kind: 1})
         if self._metrics is not None:
             self._metrics.failed(kind)
         self._flush_now_and_then()
 
     def load(self, load: Load) -> None:
-        """Tell how busy the engine is; from whatever thread."""
+        """Tell how busy the engine is, and what it has written of answers that no turn tells of yet; from whatever thread."""
         if self._metrics is not None:
             self._metrics.load(load)
+        self._add({UNFINISHED: load.unfinished_tokens - self._unfinished})
+        self._unfinished = load.unfinished_tokens
+        self._flush_now_and_then()
 
     def flush(self) -> None:
         """Report what has been counted since the last report."""
-        now = time.monotonic()
-        self._counts[self._role + ENGINE_MS] += round(1000 * (now - self._reported))
-        if self._metrics is not None:
-            self._metrics.existed(now - self._reported)
-        self._reported = now
-        if self._report is not None:
-            self._report(self._counts)
-        self._counts = Counter()
+        with self._lock:
+            now = time.monotonic()
+            self._counts[self._role + ENGINE_MS] += round(1000 * (now - self._reported))
+            if self._metrics is not None:
+                self._metrics.existed(now - self._reported)
+            self._reported = now
+            if self._report is not None:
+                self._report(self._counts)
+            self._counts = Counter()
+
+    def _add(self, counts: Mapping[str, int]) -> None:
+        with self._lock:
+            self._counts.update(counts)
 
     def _kind(self, reason: str) -> str:
         """The reason's kind, cut; so many of them at most, since each is a time series in Prometheus and an endpoint's words may vary."""
@@ -191,13 +234,13 @@ def failed_before(errors: ReasonCounts) -> dict[str, int]:
 
 
 @contextmanager
-def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Path) -> Iterator[CountSender]:
+def watched(start: Mapping[str, int], on_progress: ProgressFn | None, ledger: Path, most_rows: int = 0) -> Iterator[CountSender]:
     """A report for the stages; meanwhile `on_progress` gets the counts from a thread of this process, and once more at the end.
 
-    `ledger` keeps the engines' seconds over all runs of the same directory.
+    `ledger` keeps the engines' seconds over all runs of the same directory. The tally keeps at most `most_rows` of the rows it is sent.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # so that no other node's loss is its own
-    tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(start)
+    tally = ray.remote(Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(start, most_rows)
     watch = _Watch(tally, on_progress, ledger)
     finished = threading.Event()
 
@@ -236,11 +279,12 @@ class _Watch:
             with suppress(OSError):  # a disk that takes nothing ends the run by the records' writers; until then rows are counted
                 write_json(self._ledger, dict(self._before + spent))
         if self._on_progress is not None:
-            self._on_progress({**counts, "tokens_per_s": self._speed(now, counts["tokens"])})
+            self._on_progress({**counts, "tokens_per_s": self._speed(now, counts["tokens"] + counts.get(UNFINISHED, 0))})
 
     def _speed(self, now: float, tokens: int) -> int:
+        """Tokens per second. An answer that ends is counted twice until its engine is looked at again, a second later."""
         self._history.append((now, tokens))
         while now - self._history[0][0] > SPEED_WINDOW_S:
             self._history.popleft()
         then, before = self._history[0]
-        return round((tokens - before) / (now - then)) if now > then else 0
+        return max(0, round((tokens - before) / (now - then))) if now > then else 0

@@ -1,4 +1,4 @@
-"""The two stages of the pipeline as Ray Data sees them: a table of rows in, the same rows with more columns out.
+"""What a stage of the pipeline is, as Ray Data sees it: a table of rows in, the same rows with more columns out; and the student's stage.
 
 A stage lives in an actor with its engine. All rows of all calls in flight run at once, up to `requests_in_flight`; further rows wait
 here, so a long answer never leaves a place in the engine empty. The rows of one call leave together and in order: when an actor dies,
@@ -11,28 +11,23 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from cgd_ray.config import RoleConfig, SamplingConfig
+from cgd_ray.config import CutAttempts, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import SIGN_OF_LIFE, Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, TURNS, TURNS_OF_ROLE, Turn, columns_of, short_hash, unusable
-from cgd_ray.engines.engine import Concluding, EngineFactory, Generation, Load, RequestError, RunEndedError
-from cgd_ray.engines.fitting import fit_attempt
+from cgd_ray.engines.engine import EngineFactory, Generation, Load, RequestError, RunEndedError
 from cgd_ray.engines.groups import check_group
 from cgd_ray.engines.thinking import answered
-from cgd_ray.generation.concluding import CHOICES, concluded
 from cgd_ray.generation.draining import GRACE_S, end_run, finished_before_stop
 from cgd_ray.generation.failures import Canary, Reasons
 from cgd_ray.generation.places import Places, Pressure
 from cgd_ray.generation.progress import COUNTS, Meter
 from cgd_ray.generation.starting import start_engine
 from cgd_ray.generation.suspects import MOST_DEATHS, suspects_of_this_actor
-from cgd_ray.grading.grader import Grader
-from cgd_ray.selection.verdicts import parse_verdict
 
 Row = dict[str, Any]
 
@@ -49,6 +44,8 @@ class StageSpec:
     """Of the columns that this stage writes."""
     engine_factory: EngineFactory
     """Builds the engine in the actor."""
+    cut_attempts: CutAttempts = "use"
+    """Whether an attempt that was cut at its token limit gets further turns."""
     refine_attempts: int = 1
     """How often a refinement that grades wrong is asked for."""
     direct: bool = False
@@ -61,6 +58,8 @@ class StageSpec:
     """File that ends the run early once it exists; empty when SIGTERM set it, else with an engine's reason."""
     report: Callable[[Mapping[str, int]], None] | None = None
     """Receives counts of finished turns and rows, failed and unusable ones, generated tokens."""
+    sample: Callable[[Row], None] | None = None
+    """Receives the rows that the teacher has finished, and keeps what it wants of them."""
 
 
 class EngineStage(ABC):
@@ -149,9 +148,9 @@ class EngineStage(ABC):
         return self.turns
 
     def _turns_left(self, row: Row) -> list[Turn]:
-        """What the row still gets; nothing where what it has can never be trained on, so that further turns would be for nothing."""
+        """What the row still gets; nothing where what it has cannot be used, so that further turns would be for nothing."""
         made = [turn for turn in TURNS if row.get(turn) is not None]
-        return [] if unusable(row, made) else [turn for turn in self._turns() if row.get(turn) is None]
+        return [] if unusable(row, made, self._spec.cut_attempts) else [turn for turn in self._turns() if row.get(turn) is None]
 
     def _failed(self, row: Row, turn: Turn, reason: str) -> Row:
         self._meter.fail(reason)
@@ -211,80 +210,6 @@ class AttemptStage(EngineStage):
 
     def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
         return self._spec.prompts.solve_messages(row["question"], self._spec.prompts.student_system)
-
-
-class CritiqueRefineStage(EngineStage):
-    """(x, y') -> c, then, as the conversation's next turn on the same replica, (x, y', c) -> y^; when asked for, x -> a direct answer."""
-
-    role = "teacher"
-    turns = TURNS_OF_ROLE[role]
-
-    def __init__(self, spec: StageSpec) -> None:
-        super().__init__(spec)
-        self._grader = Grader(timeout_s=GRADING_TIMEOUT_S, num_workers=1) if spec.refine_attempts > 1 else None
-
-    def close(self) -> None:
-        """Free what the engine holds, and the grader."""
-        super().close()
-        if self._grader is not None:
-            self._grader.close()
-
-    def _turns(self) -> Sequence[Turn]:
-        return self.turns if self._spec.direct else self.turns[:2]
-
-    async def _turn(self, row: Row, turn: Turn) -> Row:
-        if turn == "direct":
-            return await super()._turn(row, turn)
-        if row.get("attempt") is None:
-            raise RequestError("the row has no attempt to work on")
-        if turn == "critique":
-            row = await super()._turn(row, turn)
-            if self._spec.structured_verdict:
-                row = await concluded(partial(self._choose, self._messages(row, turn)), row)
-            return {**row, "verdict": parse_verdict(row["critique"])}
-        return await self._refined(row)
-
-    async def _choose(self, messages: Sequence[Message], beginning: str) -> Generation:
-        assert isinstance(self.engine, Concluding), "the config refuses endpoints"
-        choice = await self._in_time(self.engine.conclude(messages, beginning, CHOICES))
-        self._meter.tokens(choice)
-        return choice
-
-    async def _refined(self, row: Row) -> Row:
-        """The row with the last of its refinements and the tokens of all; one that cannot be made leaves the one before it."""
-        row = {**await super()._turn(row, "refinement"), "num_refinements": 1}
-        for number in range(2, self._spec.refine_attempts + 1):
-            if not await self._is_wrong(row):
-                break
-            seed = turn_seed(self._spec.role.sampling.seed, row["record_id"], "refinement", number)
-            try:
-                again = await self._asked(row, "refinement", seed)
-            except RequestError:
-                break
-            row = {**again, **{name: row[name] + again[name] for name in REFINEMENT_TOKENS}, "num_refinements": number}
-        return row
-
-    async def _is_wrong(self, row: Row) -> bool:
-        assert self._grader is not None, "there is one when refinements are asked for more than once"
-        pair = (row["refinement"], row["reference_answer"])
-        (grade,) = await asyncio.to_thread(self._grader.grade, [pair])
-        return grade is False
-
-    def _messages(self, row: Row, turn: Turn) -> Sequence[Message]:
-        prompts, question = self._spec.prompts, row["question"]
-        if turn == "direct":
-            return prompts.solve_messages(question, prompts.teacher_system)
-        # one cut for both turns, so that the critique never speaks of what the refinement is not shown
-        attempt = fit_attempt(
-            self.engine.chat, self._spec.role, row["attempt"], lambda shown: prompts.refine_messages(question, shown, critique="")
-        )
-        if turn == "critique":
-            return prompts.critique_messages(question, attempt)
-        return prompts.refine_messages(question, attempt, row["critique"])
-
-
-REFINEMENT_TOKENS = ("refinement_prompt_tokens", "refinement_cached_tokens", "refinement_tokens")
-GRADING_TIMEOUT_S = 5.0  # of one refinement, before it counts as wrong and is asked for again
 
 
 def output_schema(input_schema: pa.Schema, turns: Sequence[Turn]) -> pa.Schema:

@@ -1,9 +1,10 @@
-r"""Mathematics: the answer of the last box, then of a final-answer phrase, is compared by rules and, where those need it, by algebra.
+r"""Mathematics: the last box, then a final-answer phrase, then the last number is compared by rules and, where needed, by algebra.
 
 Most pairs are plain numbers, words and equal expressions; rules decide them in microseconds. What takes algebra, or is long, goes to
 math-verify in a process that can be killed.
-Two kinds: `boxed-math` takes a phrase such as "The answer is 4." where there is no box, and reports the accuracy of boxes alone beside it;
-`boxed-math-strict` takes boxes only, and decides what is trained on, since a student learns the format with the answer.
+Two kinds: `boxed-math` takes a phrase such as "The answer is 4." or the last number where there is no box, and says of each answer how it
+was found, so that one pass gives the lenient accuracy and the strict one, of boxes alone; `boxed-math-strict` takes boxes only, and decides
+what is trained on, since a student learns the format with the answer.
 """
 
 import logging
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from cgd_ray.grading.equivalence import Judgement, judge
 from cgd_ray.grading.extraction import Found, find_answer, innermost
-from cgd_ray.grading.verdict import Answer, FoundBy, Verdict, both, boxed_only, no_verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Verdict, both, no_verdict
 
 SHORT_LENGTH = 300  # characters; a longer answer is read where it can be killed
 
@@ -22,7 +23,7 @@ class BoxedMath:
     """Answers equal as mathematics."""
 
     name: str = "boxed-math"
-    ways: tuple[FoundBy, ...] = ("box", "phrase")
+    ways: tuple[FoundBy, ...] = ("box", "phrase", "last number")
 
     def prepare(self) -> None:
         """Load math-verify and sympy."""
@@ -34,7 +35,7 @@ class BoxedMath:
             return verdict
         text, reference = both(answer)
         if (found := find_answer(text, self.ways)) is None:
-            return Verdict(correct=False, extracted=None, reason=f"no {' or '.join(self.ways)}")
+            return Verdict(correct=False, extracted=None, reason=f"no {', '.join(self.ways)}")
         return compared_at_once(found, reference)
 
     def decide(self, answer: Answer) -> Verdict:
@@ -45,8 +46,8 @@ class BoxedMath:
         return compared_by_algebra(found, reference)
 
     def numbers(self, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """`boxed_only`: the strict accuracy."""
-        return boxed_only(verdicts)
+        """None."""
+        return {}
 
 
 def compared_at_once(found: Found, reference: str) -> Verdict | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cgd_ray.grading.verdict import Answer, Ungradable, Verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Ungradable, Verdict
 
 _PATH = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
@@ -23,6 +23,7 @@ class Custom:
     """A function that the user has written. Raises ValueError where there is none by that name, or none to be called with three values."""
 
     name: str
+    ways: tuple[FoundBy, ...] = ()
 
     def __post_init__(self) -> None:
         function_named(self.name)

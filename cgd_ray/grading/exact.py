@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgd_ray.grading.extraction import find_answer
-from cgd_ray.grading.verdict import Answer, Verdict, both, boxed_only, no_verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Verdict, both, no_verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class Exact:
     """The same characters."""
 
     name: str = "exact"
+    ways: tuple[FoundBy, ...] = ("box", "phrase", "whole text")
 
     def prepare(self) -> None:
         """Nothing is needed."""
@@ -25,7 +26,7 @@ class Exact:
         if (verdict := no_verdict(answer)) is not None:
             return verdict
         text, reference = both(answer)
-        if (found := find_answer(text, ("box", "phrase", "whole text"))) is None:
+        if (found := find_answer(text, self.ways)) is None:
             return Verdict(correct=False, extracted=None, reason="empty")
         right = _spaced_alike(found.answer) == _spaced_alike(reference)
         return Verdict(correct=right, extracted=found.answer, reason="the same" if right else "not the same", found_by=found.by)
@@ -35,8 +36,8 @@ class Exact:
         return self.at_once(answer)
 
     def numbers(self, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """`boxed_only`: the accuracy of boxed answers."""
-        return boxed_only(verdicts)
+        """None."""
+        return {}
 
 
 def _spaced_alike(text: str) -> str:

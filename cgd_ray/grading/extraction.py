@@ -2,7 +2,8 @@ r"""Finds the final answer in a text: the last box, the last phrase such as "The
 
 Not left to math-verify, which makes one set of boxes that stand near each other, so that no answer that corrects itself was right, and
 which takes a number from the text around an empty box. The ways are named by the caller: a text that was asked for a box and has
-none is wrong for a strict grader, while a lenient one takes the phrase and says so (`Found.by`).
+none is wrong for a strict grader, while a lenient one takes the phrase, or the last number, and says so (`Found.by`). phrases.py has the
+phrases, in the languages in which models answer.
 How to use: `find_answer(text, ("box", "phrase"))`.
 """
 
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cgd_ray.grading.phrases import ANNOUNCED, DENIED, SENTENCE_END
 from cgd_ray.grading.verdict import FoundBy
 
 MAX_PHRASE = 400
@@ -17,15 +19,8 @@ MAX_PHRASE = 400
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is no brace
-_PHRASE = re.compile(
-    r"(?:\banswers?(?:\s+(?:to|of|for)\s+[^.:\n]{1,80}?)?|\bfinal\s+(?:result|value)|\bcorrect\s+(?:option|choice))\s*[*_]*\s*"
-    r"(?:(?:is|are|(?:would|should|must|will)\s+be|equals)\b\s*(?:therefore|thus|simply|then)?\s*:?|[:=：])\s*"
-    r"|^\s*####\s*|(?:答案|结果)\s*(?:应该?)?(?:是|为|等于|:|：)\s*",
-    re.IGNORECASE | re.MULTILINE,
-)
 _DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!](?=\s|$|[*_]+(?:\s|$))|[。！]|\n|,?\s+(?:because|since|which|where|so that)\b")
-_NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_NUMBER = re.compile(r"[-−－]?\d[\d,，]*(?:[.．]\d+)?(?:[/／]\d+)?")  # digits of any width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +69,9 @@ def innermost(answer: str) -> str:
 
 def phrased_answer(text: str) -> str | None:
     """What the last phrase such as "The answer is ..." names, to the end of its sentence; one that denies ("is not 4") names nothing."""
-    for phrase in reversed(list(_PHRASE.finditer(text))):
+    for phrase in reversed(list(ANNOUNCED.finditer(text))):
         named = _to_the_end_of_its_sentence(text[phrase.end() : phrase.end() + MAX_PHRASE].lstrip(" \t\n*_"))
-        if named and not named.lower().startswith("not ") and not is_boxed(named):
+        if named and not DENIED.match(named) and not is_boxed(named):
             return named
     return None
 
@@ -84,7 +79,7 @@ def phrased_answer(text: str) -> str | None:
 def last_number(text: str) -> str | None:
     """The last number of a text."""
     numbers = _NUMBER.findall(text)
-    return numbers[-1].rstrip(",") if numbers else None
+    return numbers[-1].rstrip(",，") if numbers else None
 
 
 def last_line(text: str) -> str | None:
@@ -96,7 +91,7 @@ def _to_the_end_of_its_sentence(text: str) -> str:
     if displayed := _DISPLAYED.match(text):
         return (displayed[1] or displayed[2]).strip()
     has_money = _num_dollars(text.partition("\n")[0]) % 2 == 1  # "The answer is $5. It ..." opens no mathematics
-    for end in _SENTENCE_END.finditer(text):
+    for end in SENTENCE_END.finditer(text):
         before = text[: end.start()]
         if (has_money or _num_dollars(before) % 2 == 0) and before.count(r"\(") == before.count(r"\)"):
             return before.strip(" \t*_")
@@ -111,6 +106,6 @@ _WAYS: Mapping[FoundBy, Callable[[str], str | None]] = {
     "box": boxed_answer,
     "phrase": phrased_answer,
     "last line": last_line,
-    "last number": last_number,
+    "last number": lambda text: None if is_boxed(text) else last_number(text),  # one beside an empty or open box is no answer
     "whole text": lambda text: text.strip() or None,
 }

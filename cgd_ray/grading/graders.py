@@ -1,6 +1,6 @@
 """The graders by their names.
 
-- `boxed-math`: mathematics, from the last box or a final-answer phrase; the accuracy of boxes alone is reported beside it
+- `boxed-math`: mathematics, from the last box, else a final-answer phrase or the last number; the accuracy of boxes alone is told beside it
 - `boxed-math-strict`: mathematics, from the last box alone
 - `loose`: mathematics as loosely as published results were graded: numbers equal after rounding to one decimal
 - `multiple-choice`: an option's letter or text

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cgd_ray.grading.verdict import Answer, Ungradable, Verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Ungradable, Verdict
 
 IFEVAL, IFBENCH = "ifeval", "ifbench"
 PACKAGE = "if_verifiable"
@@ -44,6 +44,7 @@ class Instructions:
     """The instructions of a benchmark, `ifeval` or `ifbench`. Raises ValueError where their package is not installed."""
 
     name: str
+    ways: tuple[FoundBy, ...] = ()
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec(PACKAGE) is None:

@@ -11,9 +11,8 @@ from cgd_ray.grading.boxed_math import compared_at_once, compared_by_algebra, lo
 from cgd_ray.grading.equivalence.forms import Number
 from cgd_ray.grading.equivalence.reading import read
 from cgd_ray.grading.extraction import Found, find_answer, innermost
-from cgd_ray.grading.verdict import Answer, FoundBy, Verdict, both, boxed_only, no_verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Verdict, both, no_verdict
 
-WAYS: tuple[FoundBy, ...] = ("box", "phrase", "last number")
 DECIMALS = 1
 
 
@@ -22,6 +21,7 @@ class LooseMath:
     """Answers equal as mathematics, or as numbers with one decimal."""
 
     name: str = "loose"
+    ways: tuple[FoundBy, ...] = ("box", "phrase", "last number")
 
     def prepare(self) -> None:
         """Load math-verify and sympy."""
@@ -32,7 +32,7 @@ class LooseMath:
         if (verdict := no_verdict(answer)) is not None:
             return verdict
         text, reference = both(answer)
-        if (found := find_answer(text, WAYS)) is None:
+        if (found := find_answer(text, self.ways)) is None:
             return Verdict(correct=False, extracted=None, reason="no number")
         exact = compared_at_once(found, reference)
         if exact is not None and exact.correct is False and _same_when_rounded(found, reference):
@@ -43,14 +43,14 @@ class LooseMath:
     def decide(self, answer: Answer) -> Verdict:
         """The verdict with algebra."""
         text, reference = both(answer)
-        found = find_answer(text, WAYS)
+        found = find_answer(text, self.ways)
         assert found is not None, "else it is decided at once"
         return compared_by_algebra(found, reference)
 
     def numbers(self, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """`boxed_only`: the accuracy of boxed answers, and `not_rounded`: without what only rounding makes equal."""
+        """`not_rounded`: the accuracy without what only rounding makes equal."""
         exact = sum(verdict.correct is True and "rounding" not in verdict.reason for verdict in verdicts)
-        return {**boxed_only(verdicts), "not_rounded": exact / len(verdicts)} if verdicts else {}
+        return {"not_rounded": exact / len(verdicts)} if verdicts else {}
 
 
 def _same_when_rounded(found: Found, reference: str) -> bool:

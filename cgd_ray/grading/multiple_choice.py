@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cgd_ray.grading.boxed_math import compared_by_algebra, load_algebra
 from cgd_ray.grading.extraction import Found, boxed_answer, innermost, last_line, phrased_answer
-from cgd_ray.grading.verdict import Answer, FoundBy, Ungradable, Verdict, boxed_only, no_verdict
+from cgd_ray.grading.verdict import Answer, FoundBy, Ungradable, Verdict, no_verdict
 
 LETTERS = string.ascii_uppercase
 NUM_LETTERS = 10
@@ -36,6 +36,7 @@ class MultipleChoice:
     """The right option."""
 
     name: str = "multiple-choice"
+    ways: tuple[FoundBy, ...] = ("box", "phrase", "last line")
 
     def prepare(self) -> None:
         """Load math-verify and sympy: an option's text may be mathematics."""
@@ -66,8 +67,8 @@ class MultipleChoice:
         return _verdict(answer, found, None, "")
 
     def numbers(self, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """`boxed_only`: the accuracy of boxed answers."""
-        return boxed_only(verdicts)
+        """None."""
+        return {}
 
 
 def letter_of(found: Found) -> str | None:

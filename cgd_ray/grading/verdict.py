@@ -35,7 +35,7 @@ class Verdict:
     reason: str
     """A few words: "equal: written alike", "unequal: algebra", "no box", "timeout"."""
     found_by: FoundBy | None = None
-    """Where the final answer was found, so that strict accuracy (boxes only) can be told beside the lenient one."""
+    """Where the final answer was found, so that one pass tells the strict accuracy, of boxes alone, beside the lenient one."""
 
 
 class Kind(Protocol):
@@ -44,6 +44,11 @@ class Kind(Protocol):
     @property
     def name(self) -> str:
         """By which graders.py makes it again in another process."""
+        ...
+
+    @property
+    def ways(self) -> tuple[FoundBy, ...]:
+        """Where it looks for a final answer, the best place first; none where the whole answer is judged as it stands."""
         ...
 
     def prepare(self) -> None:
@@ -79,9 +84,3 @@ def both(answer: Answer) -> tuple[str, str]:
     assert answer.text is not None, "there is a text where no_verdict() decides nothing"
     assert answer.reference is not None, "there is a reference where no_verdict() decides nothing"
     return answer.text, answer.reference
-
-
-def boxed_only(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Accuracy where only boxed answers count: never more than the accuracy of all."""
-    right = sum(verdict.correct is True and verdict.found_by == "box" for verdict in verdicts)
-    return {"boxed_only": right / len(verdicts)} if verdicts else {}

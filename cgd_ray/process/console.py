@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 PLAIN_INTERVAL_S = 10.0  # between lines where there is no terminal
@@ -27,8 +28,8 @@ class Bar:
     """One stage's progress."""
 
     def __init__(self, console: Console, name: str, total: int, unit: str, drawn: Progress | None) -> None:
-        self._console, self._name, self._total, self._unit, self._drawn = console, name, total, unit, drawn
-        self._task = drawn.add_task(name, total=total, note="", rate="") if drawn else None
+        self._console, self._name, self.total, self._unit, self._drawn = console, name, total, unit, drawn
+        self._task = drawn.add_task(name, total=total, note="", speed="") if drawn else None
         self._started = self._printed = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first units were done, and how many: a rate without the start-up
         self.done = 0
@@ -37,23 +38,23 @@ class Bar:
         """Count further units as done."""
         self.update(self.done + count, note)
 
-    def update(self, done: int, note: str = "") -> None:
-        """Set how many units are done, with a few words on the state."""
+    def update(self, done: int, note: str = "", remaining_s: float | None = None) -> None:
+        """Set how many units are done, with a few words on the state, and how long the others will take where the caller knows better."""
         self.done = done
         if done and self._first is None:
             self._first = (time.monotonic(), done)
         if self._drawn is not None and self._task is not None:
-            self._drawn.update(self._task, completed=done, note=note, rate=f"{self._rate():.1f} {self._unit}/s")
+            self._drawn.update(self._task, completed=done, note=note, speed=", ".join(self._speed(remaining_s)))
         elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
             self._printed = time.monotonic()
-            words = [f"{self._name:<{NAME_WIDTH}} {done:,}/{self._total:,} {self._unit}", *self._speed(), note]
+            words = [f"{self._name:<{NAME_WIDTH}} {done:,}/{self.total:,} {self._unit}", *self._speed(remaining_s), note]
             self._console.print(", ".join(word for word in words if word), markup=False)
 
     def close(self) -> None:
         """Print what the stage did, and how long it took."""
         seconds = time.monotonic() - self._started
         if self._drawn is None:
-            self._console.print(f"{self._name:<{NAME_WIDTH}} {self.done:,}/{self._total:,} {self._unit} in {seconds:.0f} s", markup=False)
+            self._console.print(f"{self._name:<{NAME_WIDTH}} {self.done:,}/{self.total:,} {self._unit} in {seconds:.0f} s", markup=False)
 
     def _rate(self) -> float:
         """Units per second since the first ones were done; 0 before there is a second look."""
@@ -61,9 +62,12 @@ class Bar:
             return 0.0
         return (self.done - self._first[1]) / (time.monotonic() - self._first[0])
 
-    def _speed(self) -> list[str]:
+    def _speed(self, remaining_s: float | None) -> list[str]:
         rate = self._rate()
-        return [f"{rate:.1f}/s", f"ETA {(self._total - self.done) / rate:.0f} s"] if rate else []
+        if remaining_s is None and rate:
+            remaining_s = (self.total - self.done) / rate
+        words = [f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.1f} {self._unit}/min"] if rate else []
+        return words if remaining_s is None else [*words, f"ETA {timedelta(seconds=round(remaining_s))}"]
 
 
 @contextmanager
@@ -125,10 +129,8 @@ class Screen:
             TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[speed]}"),
             TextColumn("{task.fields[note]}"),
         )
         try:

@@ -5,12 +5,12 @@ How to use: `generation_display(bar, api, spending)` is `generate`'s callback; `
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cgd_ray.config import ApiConfig
 from cgd_ray.engines.api.spending import Account
-from cgd_ray.generation.progress import FAILED_BECAUSE, ROWS, UNUSABLE, ProgressFn
+from cgd_ray.generation.progress import FAILED_BECAUSE, REPETITIVE, ROWS, ROWS_MADE, TOKENS_MADE, UNFINISHED, UNUSABLE, ProgressFn
 from cgd_ray.process.console import Bar, Screen
 from cgd_ray.training.observe.measurements import Measurement
 
@@ -19,12 +19,13 @@ MOST_REASONS, REASON_WIDTH = 3, 80  # of failures beside a bar
 
 def show_generation(bar: Bar, counts: Mapping[str, int], paid: str = "") -> None:
     """Draw the counts of a generation, and what an endpoint was paid for it."""
-    if not any(counts.get(name) for name in ("attempts", "failed")):
+    if not any(counts.get(name) for name in ("attempts", "failed", "tokens_per_s")):
         bar.update(0, "engines are starting")
         return
     note = f"{counts['attempts']:,} attempts, {counts['critiques']:,} critiques, {counts['tokens_per_s']:,} tokens/s"
     cut = f", {counts[UNUSABLE]:,} cut or empty" if counts[UNUSABLE] else ""
-    bar.update(counts[f"teacher{ROWS}"], note + (f", {paid}" if paid else "") + cut + _failures(counts))
+    note += (f", {paid}" if paid else "") + cut + _repetitions(counts) + _failures(counts)
+    bar.update(counts[f"teacher{ROWS}"], note, remaining_s(counts, ("student", "teacher"), bar.total))
 
 
 def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> ProgressFn:
@@ -41,7 +42,24 @@ def generation_display(bar: Bar, api: ApiConfig | None, spending: Path) -> Progr
 def show_evaluation(bar: Bar, counts: Mapping[str, int], estimate: str = "") -> None:
     """Draw the counts of a model that answers an evaluation's problems, and how it does so far."""
     note = f"{counts['tokens_per_s']:,} tokens/s" + (f", {estimate}" if estimate else "")
-    bar.update(counts[f"student{ROWS}"], note + _failures(counts))
+    bar.update(counts[f"student{ROWS}"], note + _repetitions(counts) + _failures(counts), remaining_s(counts, ("student",), bar.total))
+
+
+def remaining_s(counts: Mapping[str, int], roles: Sequence[str], num_rows: int) -> float | None:
+    """How long it takes at the speed of the last seconds until the roles have made so many rows, each as long as those made so far.
+
+    What is written already of unfinished answers counts. None before each role has made a row, or while nothing is written.
+    """
+    rows = {role: counts.get(role + ROWS_MADE, 0) for role in roles}
+    if not all(rows.values()) or not counts["tokens_per_s"]:
+        return None
+    expected = sum((num_rows - counts[role + ROWS]) * counts.get(role + TOKENS_MADE, 0) / made for role, made in rows.items())
+    return max(0.0, expected - counts.get(UNFINISHED, 0)) / counts["tokens_per_s"]
+
+
+def _repetitions(counts: Mapping[str, int]) -> str:
+    """How many generations were ended since they repeated themselves."""
+    return f", {counts[REPETITIVE]:,} repeating themselves" if counts.get(REPETITIVE) else ""
 
 
 def _failures(counts: Mapping[str, int]) -> str:

@@ -68,17 +68,27 @@ def _problems_removed(run: RunDir) -> int | None:
 
 
 def _records(run: RunDir) -> Summary:
-    """Records, verdicts, repair and leakage; `kept` are those that training takes, so that written = kept + dropped + failed."""
+    """Records, verdicts, repair and leakage; `kept` are those that training takes, so that written = kept + dropped + failed.
+
+    What the version that selected them has not counted is null.
+    """
     selected, examples = read_manifest(run.selected), read_manifest(run.examples)
     if selected is None:
-        return {"records": None, "verdicts": None, "repair": None, "leakage": None}
+        return dict.fromkeys(("records", "verdicts", "empty_critiques", "repair", "leakage"))
     dropped, kept = dict(selected["dropped"]), selected["kept"]
     if examples is not None:
         dropped |= examples["dropped"]
         kept = examples["examples"]
     return {
-        "records": {"written": selected["written"], "failed": selected["failed"], "kept": kept, "dropped": dropped},
+        "records": {
+            **{name: selected[name] for name in ("written", "failed")},
+            "kept": kept,
+            "selected_with_cut_attempt": selected.get("kept_with_cut_attempt"),
+            "repetitive": selected.get("repetitive"),
+            "dropped": dropped,
+        },
         "verdicts": selected["verdicts"],
+        "empty_critiques": selected.get("empty_critiques"),
         "repair": selected["repair"],
         "leakage": selected["leakage"],
     }
@@ -166,9 +176,13 @@ def _problems_text(summary: Summary) -> str:
 def _record_rows(summary: Summary) -> list[tuple[str, str]]:
     records, repair = summary["records"], summary["repair"]
     reasons = "".join(f", {count} {reason}" for reason, count in records["dropped"].items())
+    cut = f"; {num_cut:,} selected with a cut attempt" if (num_cut := records["selected_with_cut_attempt"]) else ""
+    loops = [f"{count:,} {turn}{'s' * (count > 1)}" for turn, count in (records["repetitive"] or {}).items() if count]
+    cut += f"; repeating themselves: {', '.join(loops)}" if loops else ""
+    empty = f"; {num_empty:,} critiques say nothing else" if (num_empty := summary["empty_critiques"]) else ""
     rows = [
-        ("records", f"{records['written']:,} written: {records['kept']:,} kept, {records['failed']:,} failed{reasons}"),
-        ("verdicts", ", ".join(f"{count:,} {name}" for name, count in summary["verdicts"].items())),
+        ("records", f"{records['written']:,} written: {records['kept']:,} kept, {records['failed']:,} failed{reasons}{cut}"),
+        ("verdicts", ", ".join(f"{count:,} {name}" for name, count in summary["verdicts"].items()) + empty),
     ]
     if any(repair.values()):
         rows.append(("repair", ", ".join(f"{count:,} {name.replace('_to_', '→')}" for name, count in repair.items())))
@@ -230,6 +244,15 @@ def _evaluation_text(report: Mapping[str, Any]) -> str:
     low, high = report["interval"]
     more = "".join(f", pass@{k} {share:.1%}" for k, share in report["pass@k"].items() if k != "1")
     return (
-        f"avg@{report['num_samples']} {report['avg@k']:.1%} (95 %: {low:.1%} to {high:.1%}) of {report['num_problems']:,} problems{more}, "
+        f"avg@{report['num_samples']} {report['avg@k']:.1%} (95 %: {low:.1%} to {high:.1%}) of {report['num_problems']:,} problems{more}"
+        f"{_boxes_alone_text(report)}, "
         f"{report['truncated']:.1%} truncated, {report['unboxed']:.1%} unboxed"
     )
+
+
+def _boxes_alone_text(report: Mapping[str, Any]) -> str:
+    """The strict accuracy, where the one before it takes answers without a box too; older reports have none."""
+    if report.get("strict") is None or report.get("lenient") is None:
+        return ""
+    low, high = report["strict"]["interval"]
+    return f", {report['strict']['avg@k']:.1%} ({low:.1%} to {high:.1%}) by boxes alone"

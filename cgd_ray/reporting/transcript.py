@@ -68,7 +68,7 @@ class Transcript:
         if row[f"{turn}_thinking"] is not None:
             yield f"\n{turn}: what the {name} thought"
             yield _indented(_visible(row[f"{turn}_thinking"]))
-        cut = ", cut by its limit" if row[f"{turn}_finish_reason"] == "length" else ""
+        cut = {"length": ", cut by its limit", "repetition": ", ended since it repeats itself"}.get(row[f"{turn}_finish_reason"], "")
         counts = f"{row[f'{turn}_prompt_tokens']:,} tokens in, {row[f'{turn}_tokens']:,} out{cut}"
         yield f"\n{turn}: what the {name} answered; {counts}{_judged(row, turn)}"
         yield _indented(_visible(row[turn]))

@@ -110,6 +110,6 @@ def _ask(config: Config, name: str, run: RunDir, screen: Screen, work_lists: Map
             exam = exam_of(config, config.student, run)
             exam.is_finished(run.evaluation(name))  # refused here where others have its name
             with failing(run.root, run.logs):
-                reports = answer_exam(exam, name, run, screen)
+                reports = answer_exam(exam, name, run.evaluation(name), screen)
     screen.table("cgd evaluate", [{"benchmark": benchmark, "result": text} for benchmark, text in evaluation_rows({name: reports})])
     screen.say(f"reports: {run.evaluation(name)}")

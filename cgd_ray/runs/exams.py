@@ -1,7 +1,9 @@
 """What a run asks of a model that is evaluated, and a bar while it answers.
 
-How to use: `answer_exam(exam_of(config, role, run), "base", run, screen)`.
+How to use: `answer_exam(exam_of(config, role, run), "base", run.evaluation("base"), screen)`.
 """
+
+from pathlib import Path
 
 from cgd_ray.config import PROBLEMS, Config, EvaluationConfig, RoleConfig
 from cgd_ray.data.prompts import load_prompts
@@ -13,6 +15,7 @@ from cgd_ray.evaluation.papers import Paper
 from cgd_ray.evaluation.report import Report
 from cgd_ray.process.console import Screen
 from cgd_ray.reporting.displays import show_evaluation
+from cgd_ray.reporting.health.evaluation import unboxed
 
 
 def exam_of(config: Config, role: RoleConfig, run: RunDir) -> Exam:
@@ -26,11 +29,17 @@ def exam_of(config: Config, role: RoleConfig, run: RunDir) -> Exam:
     )
 
 
-def answer_exam(exam: Exam, name: str, run: RunDir, screen: Screen) -> dict[str, Report]:
-    """Have the model answer what is missing of its papers, and grade it; returns the report on each."""
+def answer_exam(exam: Exam, name: str, directory: Path, screen: Screen) -> dict[str, Report]:
+    """Have the model with this name answer what is missing of its papers in its directory, and grade it; returns the report on each."""
+    if exam.is_finished(directory):  # taken over from another run, perhaps: nothing is asked, and a bar would say that something was
+        return exam(directory)
     total = sum(paper.rows.num_rows for paper in exam.papers)
     with screen.progress(f"evaluate {name}", total, "answers") as bar:
-        return exam(run.evaluation(name), lambda counts, estimate: show_evaluation(bar, counts, estimate))
+        reports = exam(directory, lambda counts, estimate: show_evaluation(bar, counts, estimate))
+    for benchmark, report in reports.items():
+        for advisory in unboxed(name, benchmark, report):
+            screen.say(f"{advisory.level}: {advisory.title}. {advisory.detail}")
+    return reports
 
 
 def _papers(evaluation: EvaluationConfig, run: RunDir) -> list[Paper]:

@@ -9,7 +9,7 @@ How to use, with Ray initialised: `report = run_live(config, run, on_generation,
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from cgd_ray.config import Config, SelectionConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.durable import Arrivals
 from cgd_ray.data.prompts import load_prompts
-from cgd_ray.data.records import RECORDS_VERSION
+from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json, write_manifest
 from cgd_ray.engines.engine import EngineFactory
 from cgd_ray.generation.draining import end_run
@@ -93,7 +93,7 @@ class Feeder:
     def _take(self, part: Path) -> None:
         """Count the selected records of a part and have their examples dealt out."""
         selected = self._selected(part)
-        records = pq.read_table(selected, columns=["record_id", *COUNTED])
+        records = pq.read_table(selected, columns=["record_id", *COUNTED], schema=SELECTED_SCHEMA)  # an older version's lacks some
         self._parts.append(selected)
         self._counts.add(records)
         report, is_dealt = read_json(self._report(part)), self._steps.is_dealt
@@ -160,6 +160,7 @@ def run_live(
     on_generation: ProgressFn | None = None,
     on_step: OnStep | None = None,
     engine_factory: EngineFactory | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Generate the records of `run.work_list`, train on them meanwhile, publish the student; returns what driver.train does.
 
@@ -171,7 +172,7 @@ def run_live(
             feeder = Feeder(config, run)
             with Feeding(feeder, config.selection, training, run.generation_state / STOP_FLAG) as feeding:
                 try:
-                    generate(config, run, on_generation, engine_factory)
+                    generate(config, run, on_generation, engine_factory, say=say)
                 except (ValueError, StoppedError):
                     feeding.check()  # what asked the generation to end has more to tell
                     raise

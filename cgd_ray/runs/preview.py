@@ -27,7 +27,7 @@ from cgd_ray.process.faults import StageFailedError, refusing
 from cgd_ray.reporting.transcript import LEGEND, Transcript
 from cgd_ray.runs.contents import with_models
 from cgd_ray.runs.remote.working_copy import directory_of
-from cgd_ray.runs.run import execute
+from cgd_ray.runs.run import work_through
 from cgd_ray.runs.work_lists import make_work_lists
 
 Write = Callable[[str], object]
@@ -46,7 +46,7 @@ def preview(config: Config, count: int, write: Write) -> int:
         chosen = spread_over(work, count)
     with _temporary(config) as directory:
         run = RunDir(directory / "run")
-        execute("generate", _shrunk(config, run, _published(chosen, directory / "problems.parquet")))
+        work_through("generate", _shrunk(config, run, _published(chosen, directory / "problems.parquet")))
         rows = pa.concat_tables([pq.read_table(part) for part in manifest_parts(run.selected)]).to_pylist()
         cost = None if config.teacher.api is None else spent(run.spending).cost(config.teacher.api)
     transcript = Transcript(config)
@@ -117,7 +117,7 @@ def _published(chosen: pa.Table, file: Path) -> ProblemsConfig:
 
 def _shrunk(config: Config, run: RunDir, problems: ProblemsConfig) -> Config:
     """The config of a generation of these problems alone, with one engine for each role."""
-    small = {"num_samples": 1, "reuse": (), "max_failed_fraction": 1.0}  # a row that fails is what a preview is for
+    small = {"num_samples": 1, "reuse": (), "max_failed_fraction": 1.0, "teacher_check": None}  # a row that fails is what a preview is for
     later = {"streaming": False, "validation": None, "export": "last"}
     return config.model_copy(
         update={

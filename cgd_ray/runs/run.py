@@ -19,11 +19,12 @@ from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest, write_json
 from cgd_ray.generation.failed_rows import has_failed_rows
 from cgd_ray.generation.pipeline import check_records
+from cgd_ray.generation.teacher.check import check_teacher
 from cgd_ray.problems.work_list import write_work_list
 from cgd_ray.process.console import Screen, printing_lines
 from cgd_ray.process.faults import failing, refusing
 from cgd_ray.process.stopping import stopped_by_signals
-from cgd_ray.reporting.page.page import write_report
+from cgd_ray.reporting.page.page import refresh_report
 from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 from cgd_ray.runs.contents import contents_of, with_models
 from cgd_ray.runs.lease import leased
@@ -40,10 +41,15 @@ def execute(command: str, config: Config, retry_failed: bool = False, take_over:
     wrong before the first stage, StageFailedError for a stage that could not finish.
     """
     with printing_lines() as say, working_copy(config, say, take_over) as here:
-        _execute(command, here, retry_failed, take_over)
+        summary, run = work_through(command, here, retry_failed, take_over), RunDir(here.run_dir)
+        say(f"summary: {run.summary}")
+        say(f"report:  {run.report}")
+        if summary["training"] is not None:
+            say(f"model:   {run.model}")
 
 
-def _execute(command: str, config: Config, retry_failed: bool, take_over: bool) -> None:
+def work_through(command: str, config: Config, retry_failed: bool = False, take_over: bool = False) -> Summary:
+    """As execute(), in a run directory on disk and without a word on what lies where; returns what summary.json holds."""
     run, named = RunDir(config.run_dir), config
     with refusing():
         config = with_models(config, _roles(command, config))
@@ -78,10 +84,7 @@ def _execute(command: str, config: Config, retry_failed: bool, take_over: bool) 
             raise
         summary = _publish(config, run, screen, changed=bool(pending))
         screen.table(f"cgd {command}", closing_rows(summary))
-        screen.say(f"summary: {run.summary}")
-        screen.say(f"report:  {run.report}")
-        if summary["training"] is not None:
-            screen.say(f"model:   {run.model}")
+    return summary
 
 
 def _roles(command: str, config: Config) -> tuple[str, ...]:
@@ -107,7 +110,10 @@ def _pending(command: str, session: Session) -> list[Stage]:
         session.screen.say(f"there is no trained model in {run.model} yet: only the untrained student is evaluated")
         stages = (EVALUATE_BASE,)
     remade = (GENERATE, SELECT, PACK) if session.retries_failed else ()
-    return [stage for stage in stages if stage in remade or not stage.is_finished(session)]
+    pending = [stage for stage in stages if stage in remade or not stage.is_finished(session)]
+    if any(stage.needs in ("generate", "live") for stage in pending):
+        check_teacher(config, run)
+    return pending
 
 
 def _work_off(pending: Sequence[Stage], session: Session) -> Config:
@@ -151,10 +157,7 @@ def _publish(config: Config, run: RunDir, screen: Screen, changed: bool = True) 
     summary = summarise(config, run)
     write_json(run.summary, summary)
     if changed or not run.report.exists():
-        try:
-            write_report([run], run.report)
-        except (ValueError, OSError) as error:
-            screen.say(f"warning: {run.report} could not be written ({error}); `cgd report {run.root}` tries again")
+        refresh_report(run, screen.say)
     return summary
 
 

@@ -73,7 +73,7 @@ def _generate(session: Session) -> None:
     total = session.work_lists[session.run.work_list].num_rows
     with session.screen.progress("generate", total, "records") as bar:
         display = generation_display(bar, config.teacher.api, session.run.spending)
-        generate(config, session.run, display, retry_failed=session.retries_failed)
+        generate(config, session.run, display, retry_failed=session.retries_failed, say=session.screen.say)
 
 
 def _select(session: Session) -> None:
@@ -102,10 +102,11 @@ def _train(session: Session) -> None:
     config, run = session.config, session.run
     packed = read_manifest(run.packed)
     assert packed is not None, "packing is the stage before"
-    num_steps = -(-packed["rows"] // config.training.global_batch_size) * config.training.num_epochs
-    with session.screen.progress("train", num_steps, "steps") as bar:
+    training = config.training.spread_over(packed["rows"])
+    with session.screen.progress("train", training.steps_in_epoch(packed["rows"]) * training.num_epochs, "steps") as bar:
         display = TrainingDisplay(session.screen, bar)
-        report = train(TrainJob.of(config, run), display.show_step, _exam_while_training(session), display.show_measurement)
+        job = TrainJob.of(config.model_copy(update={"training": training}), run)
+        report = train(job, display.show_step, _exam_while_training(session), display.show_measurement)
     write_json(run.training_report, report)
 
 
@@ -131,12 +132,13 @@ def _live(session: Session) -> None:
             run,
             generation_display(made, config.teacher.api, run.spending),
             lambda step: show_live_step(trained, step, total),
+            say=session.screen.say,
         )
     write_json(run.training_report, report)
 
 
 def _evaluate(session: Session, name: str, student: RoleConfig) -> None:
-    answer_exam(exam_of(session.config, student, session.run), name, session.run, session.screen)
+    answer_exam(exam_of(session.config, student, session.run), name, session.run.evaluation(name), session.screen)
 
 
 def _evaluate_trained(session: Session) -> None:

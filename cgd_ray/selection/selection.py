@@ -1,8 +1,8 @@
 """Decides which records may be trained on, and counts every reason why one may not.
 
-A generation that was cut by its limit, an empty one and a failed row never reach training. Where there is a reference answer, y' and
-y^ are graded, which gives the repair matrix; a policy may then keep only repaired or verified records. Leaks are counted in any case and
-dropped when asked for.
+A critique or refinement that was cut by its limit, an empty one and a failed row never reach training. Where there is a reference answer,
+y' and y^ are graded, which gives the repair matrix; a policy may then keep only repaired or verified records. Leaks are counted in any
+case and dropped when asked for.
 How to use: `counts = select_records(config.selection, run.records, run.selected)`.
 """
 
@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from cgd_ray.config import SelectionConfig
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import RECORDS_VERSION, SELECTED_SCHEMA, TURNS, unusable
+from cgd_ray.data.records import CUT, RECORDS_VERSION, SELECTED_SCHEMA, TURNS, unusable
 from cgd_ray.data.rundir import atomic_write, write_manifest
 from cgd_ray.grading.grader import Grader
 from cgd_ray.problems.decontamination import Benchmarks
 from cgd_ray.process.spreading import in_turn, is_worth_spreading, spread
 from cgd_ray.selection.leakage import LEAKS, find_leaks
+from cgd_ray.selection.verdicts import says_nothing_else
 
 ROWS_PER_BATCH = 1024
 """Graded and written at once; bounds memory."""
@@ -35,7 +36,10 @@ ROWS_PER_GROUP = 64
 """Of a file of selected records: whoever reads one row reads its group."""
 FEW_ROWS = 2000
 """Up to which they are selected in this process, which takes some 20 ms for a record; others begin to work after seconds."""
-COUNTED = ["error", "critique_finish_reason", "verdict", "leaks", "attempt_correct", "refinement_correct", "drop_reason"]
+COUNTED = [
+    *("error", *(f"{turn}_finish_reason" for turn in TURNS), "verdict", "critique_is_empty"),
+    *("leaks", "attempt_correct", "refinement_correct", "drop_reason"),
+]
 """Columns of a selected record that Counts looks at."""
 
 
@@ -127,22 +131,23 @@ class Selector:
     def _selected(self, records: pa.RecordBatch) -> pa.Table:
         rows = _graded(records.to_pylist(), self._grader)
         for row in rows:
+            row["critique_is_empty"] = None if row["critique"] is None else says_nothing_else(row["critique"])
             row["leaks"] = None if row["error"] is not None or row["refinement"] is None else find_leaks(row)
-            row["drop_reason"] = drop_reason(row, self._config.keep, self._config.drop_leaks) or _contaminated(row, self._benchmarks)
+            row["drop_reason"] = drop_reason(row, self._config) or _contaminated(row, self._benchmarks)
         return pa.Table.from_pylist(rows, schema=SELECTED_SCHEMA)
 
 
-def drop_reason(row: Mapping[str, Any], keep: str, drop_leaks: Sequence[str] = ()) -> str | None:
+def drop_reason(row: Mapping[str, Any], config: SelectionConfig) -> str | None:
     """Why a graded record is not trained on, or None to keep it. The first reason in the order of the stages counts."""
     if row["error"] is not None:
         return "failed"
-    if (reason := unusable(row, TURNS)) is not None:
+    if (reason := unusable(row, TURNS, config.cut_attempts)) is not None:
         return reason
-    if keep == "verified" and row["refinement_correct"] is not True:
+    if config.keep == "verified" and row["refinement_correct"] is not True:
         return "not_verified"
-    if keep == "repaired" and not (row["attempt_correct"] is False and row["refinement_correct"] is True):
+    if config.keep == "repaired" and not (row["attempt_correct"] is False and row["refinement_correct"] is True):
         return "not_repaired"
-    return next((leak for leak in drop_leaks if leak in row["leaks"]), None)
+    return next((leak for leak in config.drop_leaks if leak in row["leaks"]), None)
 
 
 def _contaminated(row: Mapping[str, Any], benchmarks: Benchmarks | None) -> str | None:
@@ -161,7 +166,9 @@ class Counts:
     """What the summary reports about records; written = kept + dropped + failed."""
 
     def __init__(self) -> None:
-        self.written = self.failed = self.kept = 0
+        self.written = self.failed = self.kept = self.kept_with_cut_attempt = 0
+        self.empty_critiques = 0
+        self.repetitive = Counter(dict.fromkeys(TURNS, 0))
         self.dropped: Counter[str] = Counter()
         self.errors = ReasonCounts()
         self.verdicts = Counter({"right": 0, "wrong": 0, "missing": 0})
@@ -176,8 +183,11 @@ class Counts:
     def update(self, others: "Counts") -> None:
         """Count the records that others have counted."""
         self.written, self.failed, self.kept = self.written + others.written, self.failed + others.failed, self.kept + others.kept
+        self.kept_with_cut_attempt += others.kept_with_cut_attempt
+        self.empty_critiques += others.empty_critiques
         for mine, theirs in ((self.dropped, others.dropped), (self.verdicts, others.verdicts), (self.repair, others.repair)):
             mine.update(theirs)
+        self.repetitive.update(others.repetitive)
         self.leakage.update(others.leakage)
         self.errors.update(others.errors)
 
@@ -187,14 +197,17 @@ class Counts:
             self.failed += 1
             self.errors.add(row["error"])
             return
+        self.repetitive.update(turn for turn in TURNS if row[f"{turn}_finish_reason"] == "repetition")
         if row["critique_finish_reason"] is not None:
             self.verdicts[row["verdict"] or "missing"] += 1
+            self.empty_critiques += bool(row["critique_is_empty"])
         self.leakage.update(row["leaks"] or ())
         if row["attempt_correct"] is not None and row["refinement_correct"] is not None:
             before, after = ("right" if row[f"{stage}_correct"] else "wrong" for stage in ("attempt", "refinement"))
             self.repair[f"{before}_to_{after}"] += 1
         if row["drop_reason"] is None:
             self.kept += 1
+            self.kept_with_cut_attempt += row["attempt_finish_reason"] in CUT
         else:
             self.dropped[row["drop_reason"]] += 1
 
@@ -204,9 +217,12 @@ class Counts:
             "written": self.written,
             "failed": self.failed,
             "kept": self.kept,
+            "kept_with_cut_attempt": self.kept_with_cut_attempt,
             "dropped": dict(self.dropped),
             "errors": self.errors.most_common(),
             "verdicts": dict(self.verdicts),
+            "empty_critiques": self.empty_critiques,
+            "repetitive": dict(self.repetitive),
             "repair": dict(self.repair),
             "leakage": dict(self.leakage),
         }

@@ -2,7 +2,7 @@
 
 The teacher is asked to end with one line, 'Conclusion: right' or 'Conclusion: wrong'. Models vary case, markup, punctuation and words, and
 some contradict themselves. Only lines that announce a conclusion count, all such lines must agree, and what cannot be told is None: a
-guess would bend the verdicts' mix, which is itself studied. How to use: `parse_verdict(critique)`.
+guess would bend the verdicts' mix, which is itself studied. How to use: `parse_verdict(critique)`; `says_nothing_else(critique)`.
 """
 
 import re
@@ -24,6 +24,7 @@ _STATEMENT = re.compile(
     re.IGNORECASE,
 )
 _ANY_VERDICT = re.compile(rf"\b(?:{_WRONG}|{_RIGHT})\b", re.IGNORECASE)
+_WORD = re.compile(r"\w")
 _WRONG_WORD = re.compile(_WRONG, re.IGNORECASE)
 
 
@@ -42,6 +43,19 @@ def parse_verdict(critique: str) -> Verdict | None:
     if not announced or announced[-1] is None or len(told) != 1:
         return None
     return told.pop()
+
+
+def says_nothing_else(critique: str) -> bool:
+    """Whether there is nothing in a critique but its verdict, if even that: no word on what is wrong, or why nothing is."""
+    return all(map(_is_bare, filter(None, map(_plain, critique.splitlines()))))
+
+
+def _is_bare(line: str) -> bool:
+    """Whether a plain line is a conclusion, or one half of it, without a reason."""
+    announced = _ANNOUNCEMENT.match(line)
+    rest = line if announced is None else announced.group("rest")
+    stated = _STATEMENT.match(rest)
+    return not rest if stated is None else not _WORD.search(stated.group("tail"))
 
 
 def without_conclusion(critique: str) -> str:

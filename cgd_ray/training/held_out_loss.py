@@ -19,7 +19,7 @@ class HeldOutLoss:
     """The held-out rows and how the ranks share them."""
 
     def __init__(self, training: TrainingConfig, packed: Path, world_size: int) -> None:
-        self._plan = PackedPlan.make(training.model_copy(update={"num_epochs": 1}), packed, world_size)
+        self._plan = PackedPlan.make(training.model_copy(update={"num_epochs": 1, "steps_per_epoch": None}), packed, world_size)
         self._rows = PackedRows(packed)
 
     def mean(self, engine: ZeroEngine, rank: int) -> float:

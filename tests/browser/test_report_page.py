@@ -135,7 +135,7 @@ def test_everything_is_drawn_and_nothing_is_asked_for(browser: Any, report: Path
     with visiting(browser, report.as_uri(), color_scheme=scheme, viewport=size, bypass_csp=True) as visit:  # so that axe may run
         visit.page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
         marks = "[...document.querySelectorAll('.plot svg')].map((plot) => plot.querySelectorAll('path, rect, circle, line').length)"
-        assert len(visit.page.evaluate(marks)) == 8
+        assert len(visit.page.evaluate(marks)) == 10
         assert min(visit.page.evaluate(marks)) > 5
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         visit.page.evaluate(axe)
@@ -143,6 +143,17 @@ def test_everything_is_drawn_and_nothing_is_asked_for(browser: Any, report: Path
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found if rule["impact"] in ("serious", "critical")] == []
         assert visit.told == []
         assert visit.asked == [report.as_uri()]
+
+
+def test_what_a_diagnosis_found_is_told_and_what_shows_nothing_is_said_to(browser: Any, report: Path) -> None:
+    with visiting(browser, report.as_uri()) as visit:
+        told = visit.page.locator("#diagnostics")
+        assert told.locator("h3, figcaption strong").count() == 5
+        assert "+22.0 (+17.0 to +27.0) before training" in told.locator("figcaption", has_text="Accuracy with a critique").inner_text()
+        row = told.locator("tr", has_text="another problem's critique explains as much")
+        assert row.locator("td").all_text_contents() == ["0.0600 ±\u00a00.0500 (shows nothing)", "0.0300 ±\u00a00.0500 (shows nothing)"]
+        assert "Answers lose their box" in told.locator(".advisory").inner_text()
+        assert told.locator("tr", has_text="tinymath").locator("td").first.inner_text() == "99.0\u00a0→ 87.0"
 
 
 def test_what_models_wrote_is_read_and_not_obeyed(browser: Any, report: Path) -> None:

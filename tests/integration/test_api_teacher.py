@@ -25,7 +25,8 @@ from cgd_ray.data.rundir import RunDir, manifest_parts
 from cgd_ray.engines.api.spending import spent
 from cgd_ray.engines.real import RealEngines
 from cgd_ray.engines.vllm_engine import CPU_ENVIRONMENT, ENGINE_ENVIRONMENT
-from cgd_ray.generation.stages import CritiqueRefineStage, StageSpec
+from cgd_ray.generation.stages import StageSpec
+from cgd_ray.generation.teacher.stage import CritiqueRefineStage
 from cgd_ray.problems.work_list import make_work_list, write_work_list
 from tests.bare_vllm import bare_vllm
 from tests.misbehaving_api import FAULTS, TOKENS, MisbehavingApi, seeded_plan

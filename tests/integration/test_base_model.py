@@ -17,6 +17,7 @@ from cgd_ray.config import PlacementConfig, RoleConfig, SamplingConfig
 from cgd_ray.data.prompts import Message
 from cgd_ray.engines.engine import Concluding, Engine, Generation, Load, Observable, RequestError
 from cgd_ray.engines.real import start_vllm
+from cgd_ray.engines.repetition import LOOK_EVERY_STEPS
 from tests.builders import CHATML, TURN_END, tiny_model, tiny_tokenizer
 
 
@@ -48,6 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         context_length=128,
         chat_template=str(directory / "chatml.jinja"),
         placement=PlacementConfig(requests_in_flight=2),
+        sampling=SamplingConfig(stop_repetition=32),
     )
     engine = start_vllm(role)
     yield engine
@@ -71,6 +73,15 @@ def test_nothing_ends_a_generation_before_its_least_tokens_and_further_tokens_ma
     assert (generation.finish_reason, generation.num_tokens, generation.text) == ("stop", 1, "")
 
 
+@pytest.mark.parametrize("stop", [(), ("!",)], ids=["plain", "with stop strings"])
+def test_a_generation_that_says_one_token_for_ever_is_ended_and_keeps_its_text(stop: tuple[str, ...], engine: Engine) -> None:
+    another = tiny_tokenizer().encode("x")[0]
+    generation = say(engine, logit_bias={another: 100.0}, max_tokens=110, stop=stop)  # more than the end token has
+    assert generation.finish_reason == "repetition"
+    assert 32 <= generation.num_tokens <= 32 + LOOK_EVERY_STEPS + 1
+    assert generation.text == "x" * 32, "no more than makes it a loop, whenever that was seen"
+
+
 def test_a_request_that_vllm_refuses_fails_alone(engine: Engine) -> None:
     with pytest.raises(RequestError, match=r"^vLLM refuses the request: .*logit_bias"):
         say(engine, logit_bias={10**6: 1.0})
@@ -82,7 +93,7 @@ def test_the_engine_tells_how_busy_it_is(engine: Engine) -> None:
     told: list[Load] = []
     engine.observe(told.append, lambda reason: None)
     say(engine)
-    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.0, preemptions=0)
+    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.0, preemptions=0, unfinished_tokens=0)
 
 
 def test_an_engine_of_our_own_is_held_to_a_choice(engine: Engine) -> None:

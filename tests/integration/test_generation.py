@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import PROBLEM_SCHEMA, RECORD_SCHEMA
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
-from cgd_ray.generation.pipeline import generate, run_attempts
+from cgd_ray.generation.pipeline import STOP_FLAG, generate, run_attempts
 from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE
 from cgd_ray.generation.pools.flow_control import BLOCKS_PER_PROCESS
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.process.stopping import EXIT_STOPPED
+from cgd_ray.process.stopping import EXIT_STOPPED, StoppedError
 from tests.bare_vllm import bare_vllm
-from tests.fakes import FakeEngines, answers_made
+from tests.fakes import FakeEngines, NeverUp, answers_made
 from tests.poison import odd_questions, over_long_questions, question_of
 from tests.processes import begun
 
@@ -48,8 +49,8 @@ def make_config(run_dir: Path, **generation: Any) -> Config:
     return Config.model_validate({**tree, "generation": generation})
 
 
-def write_problems(run: RunDir, questions: list[str]) -> None:
-    rest = {"reference_answer": None, "reference_solution": None, "error": None}
+def write_problems(run: RunDir, questions: list[str], reference_answer: str | None = None) -> None:
+    rest = {"reference_answer": reference_answer, "reference_solution": None, "error": None}
     rows = [{"problem_id": f"p{index}", "question": question, **rest} for index, question in enumerate(questions)]
     write_work_list(make_work_list(pa.Table.from_pylist(rows, schema=PROBLEM_SCHEMA), num_samples=1), run.work_list)
 
@@ -213,6 +214,27 @@ def test_too_many_failed_rows_end_the_run_before_all_are_tried_and_what_is_made_
     assert_exactly_once(old)
 
 
+@pytest.mark.slow  # tests/unit/generation has the check with the stages' part played
+def test_a_teacher_that_fails_its_check_ends_the_run_and_a_lower_threshold_goes_on(tmp_path: Path, ray_local: Any) -> None:
+    run, said, journal = RunDir(tmp_path), list[str](), tmp_path / "journal"
+    write_problems(run, [f"What is {n} + 1?" for n in range(400)], reference_answer="-1")
+    config = make_config(run.root, batch_size=4, rows_per_block=8, teacher_check={"rows": 20})
+    engines = FakeEngines(latency_s=0.2, journal=str(journal))
+    with pytest.raises(ValueError, match=r"the teacher fails the check of the first 20 rows: .*; 0 of 20 refinements are right\. Too few"):
+        generate(config, run, engine_factory=engines, say=said.append)
+    made = sum(pq.read_metadata(part).num_rows for part in run.records.glob("*.parquet"))
+    asked = answers_made(journal)
+    assert (len(said), made < 400) == (1, True)
+    with pytest.raises(ValueError, match="the teacher fails the check"):  # nor is anything begun again
+        generate(config, run, engine_factory=engines, say=said.append)
+    assert answers_made(journal) == asked
+
+    lower = make_config(run.root, teacher_check={"rows": 20, "least": 0.0})
+    manifest = generate(lower, run, engine_factory=FakeEngines(), say=said.append)
+    assert (manifest["rows"], manifest["resumed"], manifest["teacher_check"]["right"], len(said)) == (400, made, 0, 1)
+    assert_exactly_once(run)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_local: Any) -> RunDir:
     """A run of 40 rows, of which five failed at first and were made again."""
@@ -274,6 +296,23 @@ def test_sigterm_leaves_within_half_a_minute_and_the_next_run_makes_the_rest(tmp
     manifest = generate(make_config(run.root), run, engine_factory=FakeEngines())
     assert manifest["resumed"] == finished
     assert_exactly_once(run)
+
+
+@pytest.mark.slow  # tests/unit/generation/test_starting.py has the actor's part
+def test_a_generation_asked_to_stop_while_its_engines_start_ends_without_them(tmp_path: Path, ray_local: Any) -> None:
+    run, begun_file = RunDir(tmp_path / "run"), tmp_path / "begun"
+    write_problems(run, [f"What is {n} + 1?" for n in range(8)])
+
+    def stop_once_begun() -> None:
+        while not begun_file.exists():
+            time.sleep(0.05)
+        (run.generation_state / STOP_FLAG).touch()  # as SIGTERM does
+
+    stopping = threading.Thread(target=stop_once_begun, daemon=True)
+    stopping.start()
+    with pytest.raises(StoppedError, match="0 of 8 rows finished"):
+        generate(make_config(run.root), run, engine_factory=NeverUp(begun=str(begun_file)))
+    assert generate(make_config(run.root), run, engine_factory=FakeEngines())["rows"] == 8
 
 
 def test_a_new_critique_prompt_makes_critiques_again_and_reuses_attempts(finished: RunDir, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_ray_matches_node_labels_without_a_cluster() -> None:
     assert not node_labels_match_selector(labels, {"market": "in(on-demand)"})
 
 
-# vLLM, used in engines/vllm_engine.py, engine_thread.py, load.py and adapters.py.
+# vLLM, used in engines/vllm_engine.py, engine_thread.py, load.py, repetition.py and adapters.py.
 
 
 def test_the_engine_is_stepped_by_its_caller() -> None:
@@ -205,6 +205,15 @@ def test_the_scheduler_tells_how_busy_it_is() -> None:
     assert "usage" in names_in(class_of("vllm", "v1/core/kv_cache_manager.py", "KVCacheManager"))
     assert "num_preemptions" in names_in(class_of("vllm", "v1/request.py", "Request"))
     assert "scheduler" in names_in(class_of("vllm", "v1/engine/core.py", "EngineCore"))
+
+
+def test_a_running_request_can_be_handed_to_the_check_for_repetition() -> None:
+    request = class_of("vllm", "v1/request.py", "Request")
+    assert {"output_token_ids", "sampling_params"} <= names_in(request), WHEN_BROKEN.format("RepetitionWatch")
+    parameters = names_in(class_of("vllm", "sampling_params.py", "RepetitionDetectionParams"))
+    assert {"min_pattern_size", "max_pattern_size", "min_count"} <= parameters, WHEN_BROKEN.format("RepetitionWatch")
+    texts = (node.value for node in ast.walk(tree_of("vllm", "v1/engine/__init__.py")) if isinstance(node, ast.Constant))
+    assert "repetition" in texts, WHEN_BROKEN.format("FINISH_REASONS")
 
 
 def test_a_refused_request_raises_an_error_of_clients() -> None:

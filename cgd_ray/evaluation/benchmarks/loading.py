@@ -23,6 +23,8 @@ from cgd_ray.problems.work_list import make_work_list
 
 FIELDS = "fields"
 """Column of a benchmark's work list with what its grader needs besides the reference, as JSON; null where it needs nothing."""
+MESSAGES = "messages"
+"""Column of a work list with the conversations that are asked in place of the problems alone, where there are such."""
 SCHEMA = pa.schema([*WORK_SCHEMA, pa.field(FIELDS, pa.string())])
 
 
@@ -77,9 +79,9 @@ def source_of(benchmark: Benchmark, config: BenchmarkConfig) -> SourceConfig:
 
 
 def content_sha256(work: pa.Table) -> str:
-    """Hex SHA-256 of the questions, references and fields of a work list, in its order; samples of one problem count once."""
+    """Hex SHA-256 of what is asked in a work list and how it is graded, in its order; samples of one problem count once."""
     digest = hashlib.sha256()
-    names = ["question", "reference_answer", *([FIELDS] if FIELDS in work.column_names else [])]
+    names = ["question", "reference_answer", *(name for name in (FIELDS, MESSAGES) if name in work.column_names)]
     for row in work.select(["sample_index", *names]).to_pylist():
         if row["sample_index"] == 0:
             digest.update(json.dumps([row[name] for name in names]).encode() + b"\n")

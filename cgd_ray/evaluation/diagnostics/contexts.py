@@ -22,7 +22,7 @@ import pyarrow as pa
 from cgd_ray.config import TrainingConfig
 from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.fetching import fetch
-from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.prompts import Message, Prompts
 from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
 from cgd_ray.training.examples.choosing.critiques import shuffled_donors
 from cgd_ray.training.examples.choosing.mixture import seeded_order
@@ -34,6 +34,16 @@ ARM_OF: dict[str, str] = {PROBLEM: "refined_only", ATTEMPT: "cgd_without_critiqu
 """Each context and the arm that shows it."""
 ROWS_AT_ONCE = 256
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """What a student is asked that is shown the critique, and what a right answer is."""
+
+    question: str
+    reference_answer: str | None
+    messages: Sequence[Message]
+    """The conversation of the context CRITIQUE, whose next turn is the refinement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +60,8 @@ class Sample:
     """right, wrong or missing."""
     examples: Mapping[str, Sequence[Example]]
     """By context, R each. FOREIGN is not there where critiques cannot be exchanged."""
+    revisions: Sequence[Revision]
+    """R of them."""
     left_out: Mapping[str, int]
     """Why records that were drawn are not among these, and how many."""
     num_shortened: int
@@ -106,6 +118,7 @@ def sample_contexts(
         problem_ids=[row["problem_id"] for row in rows],
         verdicts=[row["verdict"] for row in rows],
         examples={context: [item[context].example for item in items] for context in items[0]},
+        revisions=[_revision(row, item[CRITIQUE]) for row, item in made],
         left_out=dict(left_out),
         num_shortened=sum(any(one.attempt_tokens_cut > 0 for one in item.values()) for item in items),
     )
@@ -119,13 +132,13 @@ def _candidates(training: TrainingConfig, selected: Sequence[Path]) -> tuple[Sid
 
 
 def _rows(training: TrainingConfig, prompts: Prompts, selected: Sequence[Path], catalogue: Catalogue, seed: int) -> Iterator[Row]:
-    """Records in a seeded order, with the columns of the arm cgd and their problem's id."""
+    """Records in a seeded order, with the columns of the arm cgd, their problem's id and its answer."""
     texts, order = Texts(training, prompts, selected), seeded_order(catalogue.names(), seed)
     for start in range(0, len(order), ROWS_AT_ONCE):
         places = catalogue.places(order[start : start + ROWS_AT_ONCE])
-        problems = fetch(selected, places["file"], places["row"], ["problem_id"])["problem_id"].to_pylist()
-        for row, problem_id in zip(texts.rows(places), problems, strict=True):
-            yield {**row, "problem_id": problem_id}
+        others = fetch(selected, places["file"], places["row"], ["problem_id", "reference_answer"]).to_pylist()
+        for row, beside in zip(texts.rows(places), others, strict=True):
+            yield {**row, **beside}
 
 
 def _with_foreign_critiques(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -157,6 +170,10 @@ def _in_all_contexts(
             continue
         made.append((row, whole))
     return made
+
+
+def _revision(row: Row, shown: Prepared) -> Revision:
+    return Revision(question=row["question"], reference_answer=row["reference_answer"], messages=shown.conversation.messages)
 
 
 def _has(row: Row, context: str) -> bool:

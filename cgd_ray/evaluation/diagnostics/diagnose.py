@@ -1,7 +1,7 @@
 """Diagnoses a run directory: the teacher, what its critiques explain, what the student has made its own, how its answers have changed.
 
-Each part needs what it reads and no more: after `generate` there are the teacher's numbers and the losses of the untrained student, after
-`train` those of the trained one, after `evaluate` the drift. Everything is written beside the run, in RUN/diagnostics.
+Each part needs what it reads and no more: after `generate` there are the teacher's numbers and the untrained student's losses and answers,
+after `train` those of the trained one, after `evaluate` the drift. Everything is written beside the run, in RUN/diagnostics.
 How to use, with Ray initialised and the config's precision settled: `found = diagnose(config, run, on_progress)`.
 """
 
@@ -17,6 +17,7 @@ from cgd_ray.config.evaluation import DiagnosticsConfig
 from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import load_prompts
 from cgd_ray.data.rundir import RunDir, atomic_write, read_manifest, write_json
+from cgd_ray.evaluation.diagnostics.conditioned import Examine, conditioned_accuracy
 from cgd_ray.evaluation.diagnostics.contexts import Sample, sample_contexts
 from cgd_ray.evaluation.diagnostics.drift import compare_drift, drift_of, thinking_student
 from cgd_ray.evaluation.diagnostics.measuring import Losses, OnProgress, Score, Student, losses_of
@@ -28,13 +29,20 @@ from cgd_ray.training.examples.preparation import selected_parts
 ROWS_AT_ONCE = 256
 
 
-def diagnose(config: Config, run: RunDir, on_progress: OnProgress = lambda examples: None, score: Score | None = None) -> dict[str, Any]:
-    """Write RUN/diagnostics/{verdicts,nll,drift}.json, and token_gains.parquet where it is asked for; returns {"verdicts", "nll", "drift"}.
+def diagnose(
+    config: Config,
+    run: RunDir,
+    on_progress: OnProgress = lambda examples: None,
+    examine: Examine = lambda name, exam, directory: exam(directory),
+    score: Score | None = None,
+) -> dict[str, Any]:
+    """Write RUN/diagnostics/{verdicts,nll,conditioned,drift}.json, and token_gains.parquet where it is asked for; returns what they hold.
 
-    `drift` is {"advisories", "benchmarks"}, without any before both students are evaluated. on_progress is told of scored examples, which
-    are records x contexts x models. Raises ValueError when there are no selected records, or none that has all contexts.
+    `conditioned` is null, and not written, without reference answers; `drift` is {"advisories", "benchmarks"}, without any before both
+    students are evaluated. on_progress is told of scored examples, which are records x contexts x models. Raises ValueError when there are
+    no selected records, or none that has all contexts.
     """
-    settings, directory = config.diagnostics, run.root / "diagnostics"
+    settings, directory = config.diagnostics, run.diagnostics
     verdicts = teacher_report(
         selected_parts(run.selected),
         max_problems=settings.max_records,
@@ -42,25 +50,32 @@ def diagnose(config: Config, run: RunDir, on_progress: OnProgress = lambda examp
         grading_timeout_s=config.selection.grading_timeout_s,
     )
     write_json(directory / "verdicts.json", verdicts)
-    nll = diagnose_nll(config, settings, run, on_progress, score)
+    chat = Chat.of(config.student)
+    sample = sample_of(config, run, chat)
+    nll = diagnose_nll(config, run, sample, chat, on_progress, score)
+    conditioned = diagnose_answers(config, run, sample, examine)
     drift = diagnose_drift(run)
     write_json(directory / "drift.json", drift)
-    return {"verdicts": verdicts, "nll": nll, "drift": drift}
+    return {"verdicts": verdicts, "nll": nll, "conditioned": conditioned, "drift": drift}
 
 
-def diagnose_nll(
-    config: Config, settings: DiagnosticsConfig, run: RunDir, on_progress: OnProgress, score: Score | None = None
-) -> dict[str, Any]:
-    """Write nll.json and return what it holds; a model is scored again only where it or the examples are others than before."""
-    directory, chat = run.root / "diagnostics", Chat.of(config.student)
-    sample = sample_contexts(
+def sample_of(config: Config, run: RunDir, chat: Chat) -> Sample:
+    """The records that are diagnosed. Raises ValueError where there are none."""
+    return sample_contexts(
         config.training,
         load_prompts(config.prompts),
         chat,
         selected_parts(run.selected),
-        max_records=settings.max_records,
-        seed=settings.seed,
+        max_records=config.diagnostics.max_records,
+        seed=config.diagnostics.seed,
     )
+
+
+def diagnose_nll(
+    config: Config, run: RunDir, sample: Sample, chat: Chat, on_progress: OnProgress, score: Score | None = None
+) -> dict[str, Any]:
+    """Write nll.json and return what it holds; a model is scored again only where it or the examples are others than before."""
+    directory, settings = run.diagnostics, config.diagnostics
     students = {BEFORE: Student.of(config)}
     if read_manifest(run.model) is not None:
         students[AFTER] = Student.of(config, run.model)
@@ -73,6 +88,17 @@ def diagnose_nll(
     write_json(directory / "nll.json", report)
     _write_gains(settings, sample, losses[BEFORE], chat, directory / "token_gains.parquet")
     return report
+
+
+def diagnose_answers(config: Config, run: RunDir, sample: Sample, examine: Examine) -> dict[str, Any] | None:
+    """Write conditioned.json and return what it holds; without reference answers there is none."""
+    file = run.diagnostics / "conditioned.json"
+    found = conditioned_accuracy(config, run, sample, examine)
+    if found is None:
+        file.unlink(missing_ok=True)
+    else:
+        write_json(file, found)
+    return found
 
 
 def diagnose_drift(run: RunDir) -> dict[str, Any]:

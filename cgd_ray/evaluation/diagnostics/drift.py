@@ -12,13 +12,14 @@ How to use: `compare_drift(drift_of(rows_of_base), drift_of(rows_of_trained))`, 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import sqrt
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cgd_ray.evaluation.diagnostics.style import Style, style_of
+from cgd_ray.process.advisory import Advisory
 
 Drift = dict[str, Any]
 
@@ -46,17 +47,6 @@ SHARES = {
     "looping": (RARE_POINTS, "Answers run in circles", "repeat the same words again and again"),
 }
 """Shares that had better not rise: the rise that is told, the title and what it means."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advisory:
-    """Something that a user should know of."""
-
-    level: Literal["warning", "note"]
-    """A note needs no action; a warning may."""
-    title: str
-    detail: str
-    """One or two sentences with the numbers and, for a warning, what to do."""
 
 
 def drift_of(rows: Iterable[Mapping[str, Any]]) -> Drift:

@@ -40,7 +40,7 @@ GENERATE_CONFIG = {
     "presence_penalty": "presence_penalty",
 }
 """Inspect's names of the settings of SamplingConfig that it has too."""
-STOP_REASONS = {"stop": "stop", "length": "max_tokens"}
+STOP_REASONS = {"stop": "stop", "length": "max_tokens", "repetition": "max_tokens"}
 
 
 def write_inspect(evaluation: Evaluation, output: Path) -> Path:

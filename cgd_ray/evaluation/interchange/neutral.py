@@ -37,7 +37,7 @@ class Answer:
     reason: str | None = None
     """A few words on the grade."""
     finish_reason: str | None = None
-    """"stop", "length", or None where that is not recorded."""
+    """"stop", "length", "repetition", or None where that is not recorded."""
     num_tokens: int | None = None
     error: str | None = None
     """Why there is no answer."""

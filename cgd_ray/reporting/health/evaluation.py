@@ -6,7 +6,8 @@ How to use: `advise_on_evaluation({"base": {benchmark: report}, "trained": {...}
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cgd_ray.reporting.health.advisory import Advisory, has_fallen, is_above
+from cgd_ray.process.advisory import Advisory
+from cgd_ray.reporting.health.shares import has_fallen, is_above
 
 Report = Mapping[str, Any]
 """report.json of one model and benchmark."""
@@ -15,6 +16,8 @@ LEAST_DRIFT = 0.05
 """Least growth of a share after training that is worth a word."""
 CUT = 0.2
 """Share of cut answers above which a model is not measured, but its limit."""
+UNBOXED = 0.2
+"""Share of answers without a box above which strict accuracy measures the format."""
 FAULTS = {
     "truncated": ("are cut by their limit", "raise evaluation.sampling.max_tokens, or look whether the student repeats itself"),
     "unboxed": ("hold no boxed answer", "the student has drifted from the format: compare its answers with those before"),
@@ -28,8 +31,32 @@ def advise_on_evaluation(evaluated: Mapping[str, Mapping[str, Report]]) -> list[
     base, trained = evaluated.get("base", {}), evaluated.get("trained", {})
     return [
         *(found for benchmark in base.keys() & trained.keys() for found in _drift(benchmark, base[benchmark], trained[benchmark])),
-        *(found for name, reports in evaluated.items() for benchmark, report in reports.items() for found in _cut(name, benchmark, report)),
+        *(
+            found
+            for name, reports in evaluated.items()
+            for benchmark, report in reports.items()
+            for found in (*_cut(name, benchmark, report), *unboxed(name, benchmark, report))
+        ),
     ]
+
+
+def unboxed(name: str, benchmark: str, report: Report) -> Iterator[Advisory]:
+    """What to do about a model that does not box its answers, where the grader looks for boxes; older reports do not say."""
+    strict, lenient = report.get("strict"), report.get("lenient")
+    if strict is None or report["unboxed"] <= UNBOXED:
+        return
+    read = (
+        f"read the lenient accuracy, {lenient['avg@k']:.1%} beside {strict['avg@k']:.1%} by boxes alone"
+        if lenient is not None
+        else f"take a grader that reads more than boxes, such as boxed-math: the accuracy is {strict['avg@k']:.1%} by boxes alone"
+    )
+    cut = f" ({report['truncated']:.1%} are cut)" if report["truncated"] else ""
+    yield Advisory(
+        level="warning",
+        title=f"{benchmark}: answers of the {name} student have no box",
+        detail=f"{report['unboxed']:.1%} of the answers to {report['num_problems']:,} problems hold no box; set prompts to the set for "
+        f"this model's family (small, qwen, llama3), raise evaluation.sampling.max_tokens where answers are cut{cut}, or {read}.",
+    )
 
 
 def _drift(benchmark: str, base: Report, trained: Report) -> Iterator[Advisory]:

@@ -15,6 +15,7 @@ from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import TURNS, Turn
 from cgd_ray.grading.extraction import is_boxed
 from cgd_ray.selection.leakage import find_leaks
+from cgd_ray.selection.verdicts import says_nothing_else
 
 COLUMNS = (
     "error",
@@ -50,10 +51,14 @@ class Figures:
     """Those of them that a limit has cut."""
     cut_by_context: Counter[Turn] = field(default_factory=Counter)
     """Those of the cut ones that are shorter than sampling.max_tokens, so that it was the context that ended."""
+    repetitive: Counter[Turn] = field(default_factory=Counter)
+    """Generations that were ended since they repeated themselves."""
     boxed: Counter[Turn] = field(default_factory=Counter)
     """Generations that ended by themselves and hold a box."""
     verdicts: Counter[str] = field(default_factory=Counter)
     """right, wrong and missing, of whole critiques."""
+    empty_critiques: int = 0
+    """Those of them that say nothing but their verdict."""
     leaks: Counter[str] = field(default_factory=Counter)
     searched: int = 0
     """Records that were searched for leaks."""
@@ -62,17 +67,19 @@ class Figures:
 
     def whole(self, turn: Turn) -> int:
         """Generations that ended by themselves."""
-        return self.made[turn] - self.cut[turn]
+        return self.made[turn] - self.cut[turn] - self.repetitive[turn]
 
     def update(self, others: "Figures") -> None:
         """Add the counts of other records."""
         self.rows += others.rows
+        self.empty_critiques += others.empty_critiques
         self.searched += others.searched
         self.searched_wrong += others.searched_wrong
         self.errors.update(others.errors)
         for mine, theirs in ((self.made, others.made), (self.cut, others.cut), (self.boxed, others.boxed)):
             mine.update(theirs)
         self.cut_by_context.update(others.cut_by_context)
+        self.repetitive.update(others.repetitive)
         self.verdicts.update(others.verdicts)
         self.leaks.update(others.leaks)
 
@@ -85,13 +92,16 @@ class Figures:
             if (reason := row[f"{turn}_finish_reason"]) is None:
                 continue
             self.made[turn] += 1
-            if reason == "length":
+            if reason == "repetition":
+                self.repetitive[turn] += 1
+            elif reason == "length":
                 self.cut[turn] += 1
                 self.cut_by_context[turn] += row[f"{turn}_tokens"] < max_tokens.get(turn, 0)
             else:
                 self.boxed[turn] += is_boxed(row[turn] or "")
         if row["critique_finish_reason"] == "stop":
             self.verdicts[row["verdict"] or "missing"] += 1
+            self.empty_critiques += says_nothing_else(row["critique"] or "")
         self._search(row, budget)
 
     def _search(self, row: Mapping[str, Any], budget: SearchBudget) -> None:

@@ -9,21 +9,24 @@ from dataclasses import dataclass
 from cgd_ray.config import Config
 from cgd_ray.data.prompts import Prompts
 from cgd_ray.data.records import TURNS, TURNS_OF_ROLE, Turn
-from cgd_ray.reporting.health.advisory import Advisory, has_fallen, is_above
+from cgd_ray.process.advisory import Advisory
 from cgd_ray.reporting.health.figures import COPIED_THOUGH_WRONG, Figures
+from cgd_ray.reporting.health.shares import has_fallen, is_above
 
 FAILING = 0.01
 """Share of failed rows. Sound runs fail single rows, such as prompts that are longer than the context."""
 MOSTLY_LOST = 0.5
 """Share of rows of which nothing can be trained on."""
 CUT = 0.05
-"""Share of answers that are cut by a limit, none of which is ever trained on; a model that loops now and then cuts 1 or 2 %."""
+"""Share of answers that are cut by a limit, none of which is ever learnt; a model that loops now and then cuts 1 or 2 %."""
 WITHOUT_BOX = 0.2
 """Share of answers without the box that the prompt asks for; instruct models forget it in some 5 to 10 %."""
 BOX_FALL = 0.05
 """Least fall of the share of answers with a box that is worth a word."""
 VERDICTS_MISSING = 0.05
 """Share of critiques without a single verdict."""
+EMPTY_CRITIQUES = 0.1
+"""Share of critiques that say nothing but their verdict; the more there are, the nearer the arm cgd comes to the ablation verdict_only."""
 ONE_SIDED = 0.97
 """Share of critiques with one and the same verdict: students that are so good, or so bad, learn little, and a teacher that always says the
 same is more likely."""
@@ -53,6 +56,7 @@ def advise_on_records(windows: Windows, config: Config | None, prompts: Prompts)
     return [
         *_failing(newest, 0.05 if config is None else config.generation.max_failed_fraction),
         *(found for turn in TURNS for found in _cut(newest, turn, config)),
+        *(found for turn in TURNS for found in _repetitive(newest, turn, config)),
         *(found for turn in ("attempt", "refinement") for found in _unboxed(windows, turn, prompts)),
         *_verdicts(newest),
         *_leaks(newest),
@@ -77,16 +81,40 @@ def _cut(newest: Figures, turn: Turn, config: Config | None) -> Iterator[Advisor
     cut, made = newest.cut[turn], newest.made[turn]
     if not is_above(cut, made, CUT):
         return
-    role = "student" if turn in TURNS_OF_ROLE["student"] else "teacher"
+    role, is_used = _whose(turn, config)
     is_context = 2 * newest.cut_by_context[turn] > cut
     setting = f"{role}.context_length" if is_context else f"{role}.sampling.max_tokens"
     value = "" if config is None else f" {_limit(config, role, is_context):,}"
     yield Advisory(
-        level="error" if is_above(cut, made, MOSTLY_LOST) else "warning",
+        level="error" if is_above(cut, made, MOSTLY_LOST) and not is_used else "warning",
         title=f"{_plural(turn).capitalize()} reach their length limit",
-        detail=f"{_share(cut, made)} {_plural(turn)} were cut, most by {setting}{value}; none of these rows is trained on. Raise it in "
+        detail=f"{_share(cut, made)} {_plural(turn)} were cut, most by {setting}{value}; {_fate(is_used)}. Raise it in "
         f"another run_dir (generation.reuse keeps what stays the same), or look whether the model repeats itself.",
     )
+
+
+def _repetitive(newest: Figures, turn: Turn, config: Config | None) -> Iterator[Advisory]:
+    repetitive, made = newest.repetitive[turn], newest.made[turn]
+    if not is_above(repetitive, made, CUT):
+        return
+    role, is_used = _whose(turn, config)
+    yield Advisory(
+        level="error" if is_above(repetitive, made, MOSTLY_LOST) and not is_used else "warning",
+        title=f"{_plural(turn).capitalize()} repeat themselves",
+        detail=f"{_share(repetitive, made)} {_plural(turn)} were ended since they repeat themselves; {_fate(is_used)}. In another run_dir "
+        f"raise {role}.sampling.temperature or repetition_penalty, or stop_repetition where what is repeated is meant.",
+    )
+
+
+def _whose(turn: Turn, config: Config | None) -> tuple[str, bool]:
+    """The role that takes a turn, and whether one that was cut is used all the same."""
+    if turn in TURNS_OF_ROLE["teacher"]:
+        return "teacher", False
+    return "student", config is None or config.selection.cut_attempts == "use"
+
+
+def _fate(is_used: bool) -> str:
+    return "they are criticised as far as they go (selection.cut_attempts)" if is_used else "none of these rows is trained on"
 
 
 def _limit(config: Config, role: str, is_context: bool) -> int:
@@ -111,7 +139,7 @@ def _unboxed(windows: Windows, turn: Turn, prompts: Prompts) -> Iterator[Advisor
             level="warning",
             title=f"{_plural(turn).capitalize()} lack the box",
             detail=f"{_share(whole - newest.boxed[turn], whole)} {_plural(turn)} hold no boxed answer though the template {template} asks "
-            f"for one; they cannot be graded. Change the template in the file that `prompts` names.",
+            f"for one; they cannot be graded. Change the template, by a file or another set that `prompts` names.",
         )
 
 
@@ -123,6 +151,13 @@ def _verdicts(newest: Figures) -> Iterator[Advisory]:
             title="Critiques have no verdict",
             detail=f"{_share(missing, total)} critiques end without a single 'Conclusion: right' or 'Conclusion: wrong'. Set "
             "generation.structured_verdict=true, or change the template critique.",
+        )
+    if is_above(newest.empty_critiques, total, EMPTY_CRITIQUES):
+        yield Advisory(
+            level="warning",
+            title="Critiques say nothing",
+            detail=f"{_share(newest.empty_critiques, total)} critiques are empty, or nothing but a conclusion, so nothing is learnt "
+            "from them. Change the template critique (a set that `prompts` names, such as small, shows an example), or the teacher.",
         )
     for verdict in ("right", "wrong"):
         if is_above(newest.verdicts[verdict], total - missing, ONE_SIDED):

@@ -10,7 +10,8 @@ from math import isfinite, sqrt
 from statistics import fmean, median, variance
 from typing import Any
 
-from cgd_ray.reporting.health.advisory import DEVIATIONS, Advisory
+from cgd_ray.process.advisory import Advisory
+from cgd_ray.reporting.health.shares import DEVIATIONS
 
 Step = Mapping[str, float]
 """A line of metrics.jsonl."""

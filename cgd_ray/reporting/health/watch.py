@@ -16,7 +16,7 @@ from cgd_ray.data.durable import IDS, Arrivals
 from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.data.records import TURNS_OF_ROLE, Turn
 from cgd_ray.data.rundir import RunDir, read_json
-from cgd_ray.reporting.health.advisory import Advisory
+from cgd_ray.process.advisory import Advisory
 from cgd_ray.reporting.health.evaluation import Report, advise_on_evaluation
 from cgd_ray.reporting.health.figures import Figures, SearchBudget, read_figures
 from cgd_ray.reporting.health.records import Windows, advise_on_records

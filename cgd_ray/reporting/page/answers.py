@@ -83,7 +83,7 @@ def _evaluation(model: str, benchmark: str, report: Mapping[str, Any]) -> dict[s
         "grader": report.get("grader"),
         "maj_at_k": report.get("maj@k"),
         "pass_at_k": [{"k": int(k), "value": value, "band": bands.get(k)} for k, value in (report.get("pass@k") or {}).items()],
-        **{name: report.get(name) for name in ("truncated", "unboxed", "failed")},
+        **{name: report.get(name) for name in ("strict", "lenient", "truncated", "unboxed", "failed")},
     }
 
 

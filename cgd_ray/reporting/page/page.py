@@ -11,7 +11,7 @@ import json
 import re
 import string
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from html import escape
@@ -24,7 +24,7 @@ from cgd_ray.reporting.page.payload import build_payload
 ASSETS = Path(__file__).parent / "assets"
 LIBRARIES = ("d3.min.js", "plot.umd.min.js", "diff.min.js", "katex/katex.min.js")
 """Scripts in assets/libraries/, in the order in which they need each other."""
-APP = ("dom", "words", "charts", "figures", "curves", "overview", "text", "list", "browser", "records", "answers", "main")
+APP = ("dom", "words", "charts", "figures", "curves", "overview", "diagnosis", "text", "list", "browser", "records", "answers", "main")
 """Files of assets/app/ in an order in which each comes after those that it imports."""
 POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; font-src data:; connect-src {connect}; "
@@ -63,6 +63,14 @@ def write_report(run_dirs: Sequence[RunDir], output: Path, comparison: Path | No
     page = render(build_payload(*run_dirs, comparison=comparison))
     with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def refresh_report(run: RunDir, say: Callable[[str], None]) -> None:
+    """Write a run's own page anew; one that cannot be made is told in a line and ends no run."""
+    try:
+        write_report([run], run.report)
+    except (ValueError, OSError) as error:
+        say(f"warning: {run.report} could not be written ({error}); `cgd report {run.root}` tries again")
 
 
 def render(payload: Mapping[str, Any], live_url: str | None = None) -> str:

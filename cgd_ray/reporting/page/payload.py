@@ -16,9 +16,12 @@ from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import RunDir
 from cgd_ray.reporting.page.answers import disagreements, evaluated, evaluations
 from cgd_ray.reporting.page.compared import compared
+from cgd_ray.reporting.page.diagnosis import diagnosis
+from cgd_ray.reporting.page.diagnosis import files as diagnosis_files
 from cgd_ray.reporting.page.facts import costs, facts, recorded_summary, seconds
 from cgd_ray.reporting.page.funnel import funnel
 from cgd_ray.reporting.page.records import MOST_RECORDS, items, num_sampled, sampled, scan
+from cgd_ray.reporting.page.token_gains import gains_file
 from cgd_ray.reporting.page.training import curves, step_seconds
 
 VERSION = 1
@@ -78,6 +81,7 @@ def _run(run: RunDir, label: str, most_records: int | None) -> Payload:
         "facts": facts(run, summary),
         "data": None if most_records is None else _data(run, most_records),
         "training": curves(run),
+        "diagnosis": diagnosis(run),
         "costs": costs(summary),
         "seconds": seconds(run),
         "step_seconds": step_seconds(run),
@@ -113,7 +117,8 @@ def _sources(run: RunDir) -> list[Path]:
     named = [run.summary, run.seconds, run.metrics, run.work_list, run.decontamination, run.root / "training" / "validation.jsonl"]
     stages = [directory / "manifest.json" for directory in (run.records, run.selected, run.examples)]
     graded = [directory / "manifest.json" for found in run.evaluated().values() for directory in found.values()]
-    return [*named, *stages, *graded, run.generation_state / "ids", *(run.root / name for name in COMPARISONS)]
+    diagnosed = (*diagnosis_files(run), gains_file(run))
+    return [*named, *stages, *graded, *diagnosed, run.generation_state / "ids", *(run.root / name for name in COMPARISONS)]
 
 
 def _state(path: Path) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.reasons import ReasonCounts
-from cgd_ray.data.records import SELECTED_SCHEMA, TURNS
+from cgd_ray.data.records import CUT, SELECTED_SCHEMA, TURNS
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.reporting.page.reading import TEXT_CHARACTERS, cut_text, read_columns, read_rows
 from cgd_ray.reporting.page.token_gains import token_gains
@@ -33,7 +33,7 @@ LENGTH_BINS = 80
 _SMALL = (
     *("record_id", "problem_id", "sample_index", "error", "verdict", "num_refinements"),
     *(f"{turn}_{kind}" for turn in (*TURNS, "direct") for kind in ("tokens", "finish_reason")),
-    *("attempt_correct", "refinement_correct", "leaks", "drop_reason"),
+    *("attempt_correct", "refinement_correct", "critique_is_empty", "leaks", "drop_reason"),
 )
 _TEXTS = (
     *("question", "reference_answer", "reference_solution"),
@@ -78,6 +78,7 @@ class Scan:
         return {
             "repair": dict(outcomes) if any(outcomes.values()) else None,
             "verdicts": verdicts,
+            "empty_critiques": pc.sum(with_critique["critique_is_empty"]).as_py(),
             "judged": _counts(pc.binary_join_element_wise(pc.fill_null(with_critique["verdict"], "missing"), grades, "_")),
             "leaks": _counts(pc.list_flatten(table["leaks"])),
             "num_audited": table.num_rows - table["leaks"].null_count,
@@ -182,7 +183,7 @@ def _lengths(table: pa.Table) -> dict[str, Any] | None:
                 "median": float(np.median(values)),
                 "percentile_95": float(np.percentile(values, 95)),
                 "greatest": int(values.max()),
-                "cut": _counts(table[f"{turn}_finish_reason"]).get("length", 0),
+                "cut": sum(_counts(table[f"{turn}_finish_reason"]).get(end, 0) for end in CUT),
             }
             for turn, values in tokens.items()
         ],

@@ -5,6 +5,7 @@ How to use: `token_gains(run, record_ids)`; empty where nothing was measured.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +14,12 @@ import pyarrow.compute as pc
 from cgd_ray.data.rundir import RunDir
 from cgd_ray.reporting.page.reading import read_columns
 
-FILE = "diagnostics/token_gains.parquet"
 DIGITS = 3
 
 
 def token_gains(run: RunDir, record_ids: Sequence[str]) -> dict[str, list[list[Any]]]:
     """record_id -> [token, gain] of each token in order, for those of the records that have some."""
-    file = run.root / FILE
+    file = gains_file(run)
     if not file.exists():
         return {}
     found = read_columns(file, ("record_id", "tokens", "gain"))
@@ -28,3 +28,8 @@ def token_gains(run: RunDir, record_ids: Sequence[str]) -> dict[str, list[list[A
         row["record_id"]: [[token, round(gain, DIGITS)] for token, gain in zip(row["tokens"], row["gain"], strict=True)]
         for row in found.to_pylist()
     }
+
+
+def gains_file(run: RunDir) -> Path:
+    """Where they are, if anywhere."""
+    return run.diagnostics / "token_gains.parquet"

@@ -16,7 +16,7 @@ from typing import Any
 
 from cgd_ray.data.records import short_hash
 from cgd_ray.data.rundir import RunDir
-from cgd_ray.reporting.health.advisory import Advisory
+from cgd_ray.process.advisory import Advisory
 from cgd_ray.reporting.health.watch import HealthWatch
 from cgd_ray.reporting.page.page import as_json, render
 from cgd_ray.reporting.page.payload import build_payload, stamp

@@ -85,6 +85,11 @@ def pack(context_length: int, examples: Path, packed: Path) -> dict[str, Any]:
     return report
 
 
+def num_packed_rows(examples: Path, context_length: int) -> int:
+    """Rows that pack() would write. Raises ValueError for an example that is longer than context_length."""
+    return len(first_fit_decreasing(np.ascontiguousarray(ExampleFiles(examples).index_E["num_tokens"]), context_length))
+
+
 class Packing:
     """The writing of one file of packed rows after the other, a piece of work each (process/spreading.py)."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from cgd_ray.config import Config, TrainingConfig
 from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.prompts import Prompts, load_prompts
-from cgd_ray.data.records import check_version
+from cgd_ray.data.records import CUT, check_version
 from cgd_ray.data.rundir import RunDir, manifest_parts, read_manifest
 from cgd_ray.training.examples.arms import REQUIRED_COLUMNS, ArmExample
 from cgd_ray.training.examples.choosing.catalogue import Catalogue, Side
@@ -113,10 +113,14 @@ def selected_parts(directory: Path) -> list[Path]:
 
 
 def _unusable(row: Mapping[str, Any], arm: str) -> str | None:
-    """Why a record cannot become an example of an arm, or None."""
+    """Why a record cannot become an example of an arm, or None.
+
+    A cut attempt is for selection to keep or to drop: no arm learns to write it. Where one is shown, the template ends its turn as any
+    other's, which is how whoever talks to the model would send it back.
+    """
     for name in REQUIRED_COLUMNS[arm]:
         if not row[name]:
             return f"no_{name}"
-        if row.get(f"{name}_finish_reason") == "length":
-            return f"{name}_truncated"
+        if name != "attempt" and (end := str(row.get(f"{name}_finish_reason"))) in CUT:
+            return f"{name}_{CUT[end]}"
     return None

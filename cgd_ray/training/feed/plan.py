@@ -1,9 +1,10 @@
 """Which rows every rank trains on at every step: what a plan is, and the plan of a training whose data are finished.
 
-The order is a seeded permutation per epoch and knows nothing of the world size: global step s takes rows order[s*G : (s+1)*G], rank r
-its contiguous share. So each rank takes the same number of steps, and what is consumed after k steps is a prefix of a fixed order. The
-last batch of an epoch is filled up with empty rows, so each example is trained exactly once an epoch. Where the ranks' micro-batches have
-more places than the batch has rows, empty ones are spread among them: the loss is weighted by tokens, so any number of ranks will do.
+The order is a seeded permutation per epoch and knows nothing of the world size: each global step takes its next G rows, rank r a
+contiguous share of them. So each rank takes the same number of steps, and what is consumed after k steps is a prefix of a fixed order. The
+last batch of an epoch, or any where `steps_per_epoch` spreads the rows, is filled up with empty rows, so each example is trained exactly
+once an epoch. Where the ranks' micro-batches have more places than the batch has rows, empty ones are spread among them: the loss is
+weighted by tokens, so any number of ranks will do.
 How to use: `plan = PackedPlan.make(training, packed, world_size); plan.micro_batches(step, rank)`. stream.py has the other plan.
 """
 
@@ -97,9 +98,7 @@ class PackedPlan:
     def make(cls, training: TrainingConfig, packed: Path, world_size: int) -> "PackedPlan":
         """Derive the plan from the packed data's lengths and the settings alone."""
         sizes_R = sizes_of(packed)
-        order_SG = np.concatenate(
-            [_epoch_order(len(sizes_R), training.global_batch_size, training.seed, epoch) for epoch in range(training.num_epochs)]
-        )
+        order_SG = np.concatenate([_epoch_order(len(sizes_R), training, epoch) for epoch in range(training.num_epochs)])
         return cls.in_order(training, sizes_R, order_SG, world_size)
 
     @classmethod
@@ -185,10 +184,12 @@ def sizes_in(part: Path) -> np.ndarray:
     return sizes_R
 
 
-def _epoch_order(num_rows: int, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """[steps, global_batch_size] rows of one epoch, shuffled, the last step filled up with EMPTY."""
-    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
-    num_steps = -(-num_rows // global_batch_size)
-    filled = np.full(num_steps * global_batch_size, EMPTY, dtype=np.int64)
-    filled[:num_rows] = order
-    return filled.reshape(num_steps, global_batch_size)
+def _epoch_order(num_rows: int, training: TrainingConfig, epoch: int) -> np.ndarray:
+    """[steps, global_batch_size] rows of one epoch, shuffled, steps that have fewer filled up with EMPTY."""
+    order = np.random.default_rng([training.seed, epoch]).permutation(num_rows)
+    num_steps, row_R = training.steps_in_epoch(num_rows), np.arange(num_rows)
+    evenly = training.steps_per_epoch is not None
+    step_R = row_R * num_steps // num_rows if evenly else row_R // training.global_batch_size
+    filled = np.full((num_steps, training.global_batch_size), EMPTY, dtype=np.int64)
+    filled[step_R, row_R - np.searchsorted(step_R, step_R)] = order
+    return filled

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cgd_ray.cluster.connection import is_of_this_machine, takes_jobs_of_anybody
+from cgd_ray.cluster.connection import is_of_this_machine, start_fault, takes_jobs_of_anybody
 from tests.processes import free_port
 
 
@@ -61,3 +61,28 @@ def test_one_that_cannot_be_reached_takes_no_jobs() -> None:
 )
 def test_a_dashboard_is_of_this_machine_alone_where_no_other_reaches_it(url: str | None, own: bool) -> None:
     assert is_of_this_machine(url) is own
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception(
+            "The current node timed out during startup. This could happen because some of the raylet failed to startup or the GCS has "
+            "become overloaded."
+        ),
+        RuntimeError("Failed to start GCS.  Last 2 lines of error files:\none\ntwo."),
+        RuntimeError("Timed out waiting for node info for node_id=1."),
+    ],
+)
+def test_a_ray_that_is_not_there_in_time_is_a_line_with_the_remedy(error: Exception) -> None:
+    here, elsewhere = start_fault(error, None), start_fault(error, "head:6379")
+    assert here is not None
+    assert elsewhere is not None
+    assert "\n" not in here + elsewhere
+    assert here.startswith("Ray did not start on this machine in its time")
+    assert "cluster.address=auto" in here
+    assert elsewhere.startswith("cluster.address head:6379 does not answer in time")
+
+
+def test_what_else_ray_raises_stays_as_it_is() -> None:
+    assert start_fault(RuntimeError("Maybe you called ray.init twice by accident?"), None) is None

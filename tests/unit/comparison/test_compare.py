@@ -71,6 +71,21 @@ def test_what_is_finished_is_shown_again_without_running_anything(finished: tupl
     assert again == [line for line in said if "trainings are finished" not in line]
 
 
+def test_equal_steps_are_those_of_the_reference_on_the_same_examples(finished: tuple[Path, Runs, list[str]]) -> None:
+    root, _, _ = finished
+    counted = {counts["arm"]: counts for counts in (read_json(root / "run" / "budget.json") or {}).values()}
+    assert counted["cgd"]["rows"] >= counted["sft"]["rows"], "its examples are longer"
+    (budget,) = {(training.max_examples, training.steps_per_epoch) for training in trainings(root)}
+    assert budget == (11, -(-counted["cgd"]["rows"] // TrainingConfig().global_batch_size))
+
+
+def test_steps_are_no_more_than_the_shortest_arm_has_rows(tmp_path: Path) -> None:
+    small_batch = {"training": {"global_batch_size": 1, "context_length": 256}}
+    compare(make_comparison(tmp_path, seeds=[0], settings=small_batch), lambda line: None, runner=Runs().runner)
+    counted = (read_json(tmp_path / "run" / "budget.json") or {}).values()
+    assert {training.steps_per_epoch for training in trainings(tmp_path)} == {min(counts["rows"] for counts in counted)}
+
+
 def test_equal_tokens_are_those_of_the_arm_that_has_the_fewest(tmp_path: Path) -> None:
     compare(make_comparison(tmp_path, seeds=[0], budget="tokens"), lambda line: None, runner=Runs().runner)
     counted = (read_json(tmp_path / "run" / "budget.json") or {}).values()

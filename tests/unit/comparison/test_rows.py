@@ -1,5 +1,6 @@
 """What a comparison says: differences to the reference, corrected for their number, and what each arm cost."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,17 +76,30 @@ def test_the_tables_have_a_line_for_each_arm_and_no_column_out_of_place() -> Non
 @pytest.mark.parametrize(
     ("report", "what"),
     [
-        ({"grader": "exact"}, "grader exact and not boxed-math"),
-        ({"content_sha256": "others"}, "problems others and not these"),
-        ({"num_samples": 2}, "number of samples per problem 2 and not 1"),
+        ({"num_problems": 59, "content_sha256": "fewer"}, "59 problems, the untrained student with 60 problems"),
+        ({"grader": "exact"}, "the grader exact, the untrained student with the grader boxed-math"),
+        ({"content_sha256": "others"}, "problems of SHA-256 others, the untrained student with problems of SHA-256 these"),
+        ({"num_samples": 2}, "num_samples 2, the untrained student with num_samples 1"),
     ],
 )
 def test_evaluations_that_are_not_alike_are_refused(report: dict[str, Any], what: str) -> None:
     alike: dict[str, Any] = {"grader": "boxed-math", "content_sha256": "these"}
     base = answers(20, **alike)
     check_alike("cgd-seed0", answers(30, **alike), base)
-    with pytest.raises(ValueError, match=f"cgd-seed0 was evaluated on p with {what}"):
+    with pytest.raises(ValueError, match=f"cgd-seed0 was evaluated on p with {what}; remove its"):
         check_alike("cgd-seed0", answers(30, **{**alike, **report}), base)
+
+
+def test_evaluations_of_other_problems_or_of_none_are_refused_each_in_a_line_of_its_own() -> None:
+    base = answers(20)
+    other = replace(base["p"], problem_ids=("elsewhere", *base["p"].problem_ids[1:]))
+    with pytest.raises(ValueError, match=r"cgd-seed0 and the untrained student were asked different problems of p \(only one of them was"):
+        check_alike("cgd-seed0", {"p": other}, base)
+    turned = replace(base["p"], problem_ids=base["p"].problem_ids[::-1])
+    with pytest.raises(ValueError, match=r"different problems of p \(in another order\); remove"):
+        check_alike("cgd-seed0", {"p": turned}, base)
+    with pytest.raises(ValueError, match="cgd-seed0 was not evaluated on p, the untrained student was; remove its evaluation"):
+        check_alike("cgd-seed0", {}, base)
 
 
 def test_an_arm_is_charged_with_the_turns_that_its_examples_were_made_from() -> None:

@@ -52,7 +52,7 @@ def test_settings_and_overrides_reach_the_runs_and_the_base_is_beside_the_file(t
         ({"reference": "base"}, "reference is base, which is not among the arms"),
         ({"learning_rates": [1e-4, 0]}, "setting learning_rates.1 is 0: Input should be greater than 0"),
         ({"verdict_mixes": [{"right": 0.5}]}, "add up to 0.5, not to 1"),
-        ({"budget": "steps"}, "setting budget is 'steps': Input should be 'examples' or 'tokens'"),
+        ({"budget": "hours"}, "setting budget is 'hours': Input should be 'steps', 'examples' or 'tokens'"),
         ({"parallel": 2}, "unknown setting parallel; did you mean parallel_cells"),
         ({"run_dir": "s3://bucket/run"}, "run_dir is s3://bucket/run, and a comparison's runs share files; give a directory"),
     ],

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cgd_ray.config import Config, PlacementConfig, Settings, differing_settings, load_config, to_yaml
+from cgd_ray.config import Config, PlacementConfig, Settings, differing_settings, load_config, named_paths, to_yaml
 
 BASE = """
 run_dir: runs/test
@@ -191,6 +191,7 @@ def test_settings_that_say_where_and_how_fast_a_run_executes_or_what_is_asked_af
     placement = {f"{role}.placement.{name}" for role in ("student", "teacher") for name in PlacementConfig.model_fields}
     limits = {f"{role}.{name}" for role in ("student", "teacher") for name in ("request_timeout_s", "stall_timeout_s")}
     generation = {f"generation.{name}" for name in ("rows_per_block", "batch_size", "max_failed_fraction", "reuse")}
+    generation |= {f"generation.teacher_check.{name}" for name in ("rows", "least")}
     workers = ("num_workers", "cpus_per_worker", "use_gpu", "zero_stage", "micro_batch_size", "offload", "max_failures")
     memory = ("logits_chunk_tokens", "activation_checkpointing")
     kept = ("checkpoint_every_steps", "keep_checkpoints", "trackers")
@@ -257,6 +258,15 @@ def test_local_paths_become_absolute_and_hub_names_stay(base: Path) -> None:
     assert (config.prompts, config.records) == (f"{here}/words.yaml", f"{here}/other/records")
     assert (config.student.model, config.teacher.model) == ("some-body/some-model", f"{here}/model")
     assert (config.student.adapter, config.teacher.adapter) == (f"{here}/adapters/one", None)
+
+
+def test_a_set_of_prompts_is_a_word_and_no_path(base: Path) -> None:
+    (base.parent / "qwen").touch()
+    config = load_config(base, ["prompts=qwen"])
+    assert config.prompts == "qwen"
+    assert "prompts" not in named_paths(config)
+    named = load_config(base, ["prompts=./qwen"])
+    assert (named.prompts, named_paths(named)["prompts"]) == (f"{base.parent}/qwen", f"{base.parent}/qwen")
 
 
 def test_home_directories_and_variables_are_expanded_in_every_path(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,16 @@
 """Every word a model is sent: templates come from one file, data is put in once, and the reference answer never is."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from cgd_ray.data.prompts import Message, Prompts, load_prompts
+from cgd_ray.config import Config
+from cgd_ray.data.chat import Chat
+from cgd_ray.data.prompts import Message, Prompts, load_prompts, set_names
+from cgd_ray.selection.verdicts import parse_verdict
+from tests.builders import tiny_tokenizer
 
 PROMPTS = Prompts(
     student_system="student",
@@ -95,5 +100,61 @@ def test_a_file_that_cannot_work_is_refused_in_one_line_that_names_it(content: s
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not exist; set prompts to a YAML file or null"):
+    with pytest.raises(ValueError, match=r"does not exist; set prompts to a YAML file, a set \(default, .*\) or null"):
         load_prompts(str(tmp_path / "words.yaml"))
+
+
+SETS = [name for name in set_names() if name != "default"]
+
+
+def test_the_sets_are_those_that_the_config_documents() -> None:
+    assert set_names() == ["default", "llama3", "qwen", "small"]
+    documented = Config.model_fields["prompts"].description
+    assert documented is not None
+    assert all(name in documented for name in set_names())
+    assert load_prompts("default") == Prompts()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_asks_for_a_box_where_an_answer_is_wanted_and_for_a_conclusion_that_can_be_read(name: str) -> None:
+    prompts = load_prompts(name)
+    assert prompts != Prompts()
+    for system, messages in (
+        (prompts.student_system, prompts.solve_messages("Q1", prompts.student_system)),
+        (prompts.teacher_system, prompts.refine_messages("Q1", "A1", "C1")),
+        (prompts.student_system, prompts.revise_messages("Q1", "A1", "C1")),
+    ):
+        assert "\\boxed{" in f"{system}{messages[-1].content}"
+    critique = prompts.critique_messages("Q1", "A1")[-1].content
+    assert critique.index("Q1") < critique.index("A1")
+    assert {parse_verdict(line) for line in ("Conclusion: right", "Conclusion: wrong") if line in critique} == {"right", "wrong"}
+    assert not [template for template in asdict(prompts).values() if "reference" in (template or "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("qwn", r"did you mean qwen\? Sets are"), ("llama", r"did you mean llama3\? Sets"), ("words", "no such set; Sets are default")],
+)
+def test_an_unknown_set_is_refused_with_the_nearest_one_and_what_a_file_is_called(name: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"prompts is {name}, and there is no such set; .*a file's name ends in .yaml$") as refused:
+        load_prompts(name)
+    assert re.search(hint, str(refused.value))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_set_with_a_system_message_is_refused_to_a_template_without_one_in_a_line_that_names_other_sets() -> None:
+    tokenizer = tiny_tokenizer()
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = no_system + str(tokenizer.chat_template)
+    chat = Chat(tokenizer)
+    for name in set_names():
+        prompts = load_prompts(name)
+        for messages in (prompts.solve_messages("Q", prompts.student_system), prompts.critique_messages("Q", "A")):
+            if name != "qwen":
+                assert chat.prompt(messages).input_ids
+                continue
+            with pytest.raises(
+                ValueError, match=r"System role not supported; .* take a set of prompts without one \(default, llama3, small\)"
+            ) as refused:
+                chat.prompt(messages)
+            assert "\n" not in str(refused.value)

@@ -100,7 +100,7 @@ def test_a_template_that_fails_in_any_way_is_one_line(template: str, arguments: 
 def test_a_template_without_a_system_message_is_refused_with_the_way_to_say_it(template: str, expected: str) -> None:
     chat, system = chat_with(template), Message(role="system", content="Be brief.")
     assert chat.prompt(talk("Hi")).input_ids
-    with pytest.raises(ValueError, match=rf"{expected}.*set student_system or teacher_system in the file that `prompts` names to null"):
+    with pytest.raises(ValueError, match=rf"{expected}.*set student_system or teacher_system to null in a file of your own"):
         chat.prompt([system, *talk("Hi")])
 
 

@@ -136,20 +136,20 @@ def test_how_busy_the_engine_is_is_told_once_more_before_it_waits_for_requests()
     engine, told = SlowEngine(), list[Load]()
 
     def measure() -> Load:
-        return Load(running=len(engine._inside), waiting=0, kv_cache_use=0.5, preemptions=0)
+        return Load(running=len(engine._inside), waiting=0, kv_cache_use=0.5, preemptions=0, unfinished_tokens=0)
 
     thread = EngineThread(engine, RoleConfig(model="small"), measure=measure)
     thread.observe(told.append, lambda reason: None)
     asyncio.run(ask(thread))
     thread.close()
-    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.5, preemptions=0)
+    assert told[-1] == Load(running=0, waiting=0, kv_cache_use=0.5, preemptions=0, unfinished_tokens=0)
 
 
 def test_preemptions_are_summed_over_the_requests_that_are_inside() -> None:
-    requests = {name: SimpleNamespace(num_preemptions=0) for name in "ab"}
+    requests = {name: SimpleNamespace(num_preemptions=0, output_token_ids=[1] * 3) for name in "ab"}
     cache = SimpleNamespace(usage=0.25)
     watch = SchedulerWatch(SimpleNamespace(requests=requests, kv_cache_manager=cache, get_request_counts=lambda: (len(requests), 1)))
-    assert watch() == Load(running=2, waiting=1, kv_cache_use=0.25, preemptions=0)
+    assert watch() == Load(running=2, waiting=1, kv_cache_use=0.25, preemptions=0, unfinished_tokens=6)
     requests["a"].num_preemptions, requests["b"].num_preemptions = 2, 1
     assert watch().preemptions == 3
     del requests["a"]

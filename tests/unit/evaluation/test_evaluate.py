@@ -88,6 +88,24 @@ def test_what_cannot_be_graded_is_wrong_and_counted(tmp_path: Path) -> None:
     assert (rows["0"]["extracted"], rows["3"]["error"], rows["3"]["grade_reason"]) == ("1", "attempt: too long", "no answer")
 
 
+def test_one_pass_tells_strict_and_lenient_accuracy(tmp_path: Path) -> None:
+    ways = {"0": "\\boxed{1}", "1": "The answer is 2.", "2": "So it makes 3", "3": "\\boxed{5}", "4": "The answer is 6."}
+    papers = [paper_of(tmp_path, name, SUMS, grader=name) for name in ("boxed-math", "boxed-math-strict")]
+    exam = exam_of(papers)
+    answer(exam, tmp_path / "m", lambda row: {"attempt": ways.get(row["question"][8], "No idea.")})
+    reports = finished(exam, tmp_path / "m")
+    lenient, strict = reports["boxed-math"], reports["boxed-math-strict"]
+    assert (lenient["strict"]["avg@k"], lenient["lenient"]["avg@k"], lenient["avg@k"]) == (1 / 8, 3 / 8, 3 / 8)
+    assert lenient["lenient"]["interval"] == lenient["interval"]
+    assert strict["strict"] == lenient["strict"] == {"avg@k": strict["avg@k"], "interval": strict["interval"]}
+    assert strict["lenient"] is None, "what has no box is not graded there"
+    rows = {row["question"][8]: row for row in graded(tmp_path / "m", papers[0])}
+    found = [rows[digit]["found_by"] for digit in "012345"]
+    assert found == ["box", "phrase", "last number", "box", "phrase", None]
+    boxes = [row["correct"] and row["found_by"] == "box" for row in rows.values()]
+    assert sum(boxes) / len(boxes) == lenient["strict"]["avg@k"]
+
+
 def test_several_samples_are_told_by_how_often_each_problem_is_right(tmp_path: Path) -> None:
     paper = paper_of(tmp_path, "sums", SUMS, num_samples=4, k=(1, 2, 4))
     exam = exam_of([paper])

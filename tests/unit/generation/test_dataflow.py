@@ -9,8 +9,7 @@ import pytest
 from cgd_ray.data.durable import PENDING_SUFFIX
 from cgd_ray.data.reasons import FailureLimit
 from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA
-from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow
-from cgd_ray.generation.pipeline import _count
+from cgd_ray.generation.dataflow import ID_COLUMN, ROWS_AT_ONCE, Dataflow, counted
 from cgd_ray.problems.work_list import write_work_list
 
 
@@ -77,7 +76,7 @@ def test_failures_that_differ_in_their_numbers_are_counted_together_and_told_by_
     refused, no_room = "attempt: refused", "attempt: prompt of {} tokens leaves no room in context_length 1,024; raise it"
     errors = {"a": refused, "b": no_room.format("1,234"), "c": no_room.format("2,000"), "d": no_room.format("31,555")}
     parts = [write_part(tmp_path / f"{name}.parquet", [name], error=error) for name, error in errors.items()]
-    counts = _count(parts, tmp_path / "work.parquet", [])
+    counts = counted(parts, tmp_path / "work.parquet", [])
     assert list(counts["errors"].items()) == [(no_room.format("1,234"), 3), (refused, 1)]
     with pytest.raises(ValueError, match=r"Most often \(3 times, numbers aside\): attempt: prompt of 1,234 tokens leaves no room in"):
         FailureLimit(fraction=0.5, records=tmp_path).check(counts["rows"], counts["failed"], counts["errors"])
@@ -89,7 +88,7 @@ def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Pa
         write_part(tmp_path / "0.parquet", ["c"], error="attempt: x"),
         write_part(tmp_path / "1.parquet", ["b", "a"], attempt_tokens=3),
     ]
-    counts = _count(parts, tmp_path / "work.parquet", ["attempt"])
+    counts = counted(parts, tmp_path / "work.parquet", ["attempt"])
     assert counts == {
         "rows": 3,
         "failed": 1,
@@ -98,4 +97,4 @@ def test_a_lost_row_and_a_doubled_one_do_not_make_up_for_each_other(tmp_path: Pa
     }
     write_part(parts[1], ["b", "b"])
     with pytest.raises(ValueError, match="holds 3 rows with 2 distinct ids, the work list 3"):
-        _count(parts, tmp_path / "work.parquet", ["attempt"])
+        counted(parts, tmp_path / "work.parquet", ["attempt"])

@@ -1,14 +1,16 @@
 """A fingerprint changes with everything that can change a column, and with nothing else."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from safetensors.torch import load_file, save_file
 
 from cgd_ray.config import Config, ProblemsConfig, RoleConfig, ThinkingConfig, differing_settings
-from cgd_ray.data.prompts import Prompts
+from cgd_ray.data.prompts import Prompts, load_prompts
 from cgd_ray.generation.fingerprints import attempt_fingerprint, model_identity, settled, turn_fingerprints
 from tests.builders import tiny_model, tiny_tokenizer
 
@@ -49,6 +51,14 @@ BASE = turn_fingerprints(make_config())
 def test_settings_change_the_columns_they_are_behind(change: dict[str, Any], changed: set[str]) -> None:
     fingerprints = turn_fingerprints(make_config(**change))
     assert {stage for stage in BASE if fingerprints[stage] != BASE[stage]} == changed
+
+
+def test_a_set_of_prompts_is_known_by_its_words(tmp_path: Path) -> None:
+    copied = tmp_path / "words.yaml"
+    copied.write_text(yaml.safe_dump(asdict(load_prompts("small"))))
+    assert turn_fingerprints(make_config(prompts="small")) == turn_fingerprints(make_config(prompts=str(copied)))
+    assert turn_fingerprints(make_config(prompts="default")) == BASE
+    assert {turn for turn, name in turn_fingerprints(make_config(prompts="small")).items() if name != BASE[turn]} == set(BASE)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_who_wants_all_places_is_alone_even_when_they_become_more() -> None:
 
 
 def load(preemptions: int, use: float = 0.9) -> Load:
-    return Load(running=1, waiting=0, kv_cache_use=use, preemptions=preemptions)
+    return Load(running=1, waiting=0, kv_cache_use=use, preemptions=preemptions, unfinished_tokens=0)
 
 
 def test_requests_that_are_thrown_out_cost_a_quarter_of_the_places_at_each_look_but_never_all() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import pickle
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,7 +18,8 @@ from cgd_ray.data.chat import Chat
 from cgd_ray.data.prompts import Message, Prompts
 from cgd_ray.data.records import RECORD_SCHEMA, WORK_SCHEMA, Turn
 from cgd_ray.engines.engine import Generation, RequestError, RunEndedError
-from cgd_ray.generation.stages import AttemptStage, CritiqueRefineStage, StageSpec, turn_seed
+from cgd_ray.generation.stages import AttemptStage, StageSpec, turn_seed
+from cgd_ray.generation.teacher.stage import CritiqueRefineStage
 from tests.fakes import FakeEngine, FakeEngines, answers_made, fake_digest
 
 MODEL = "examples/tinymath/models/student"
@@ -109,12 +109,19 @@ def test_a_refused_refinement_keeps_its_critique() -> None:
     assert row["refinement"] is None
 
 
-@pytest.mark.parametrize("engines", [lambda at: FakeEngines(endless=at), lambda at: FakeEngines(mute=at)], ids=["endless", "mute"])
-def test_what_can_never_be_trained_on_gets_no_further_turns(engines: Callable[[str], FakeEngines]) -> None:
+TROUBLES: dict[str, Callable[[str], FakeEngines]] = {
+    "endless": lambda at: FakeEngines(endless=at),
+    "mute": lambda at: FakeEngines(mute=at),
+    "babbling": lambda at: FakeEngines(babbling=at),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_cannot_be_used_gets_no_further_turns(trouble: str) -> None:
     """The student's trouble is in the question of one row, the teacher's in the question of another; no later text repeats either."""
     told: Counter[str] = Counter()
-    student = replace(make_spec(engines("What is 1 + 1?")), report=told.update)
-    teacher = replace(make_spec(engines("What is 2 + 1?"), direct=True), report=told.update)
+    student = replace(make_spec(TROUBLES[trouble]("What is 1 + 1?")), report=told.update)
+    teacher = replace(make_spec(TROUBLES[trouble]("What is 2 + 1?"), direct=True), report=told.update, cut_attempts="drop")
     records = run(CritiqueRefineStage(teacher), run(AttemptStage(student), make_work(4))).to_pylist()
     assert [[row[stage] is not None for stage in FINGERPRINTS] for row in records] == [
         [True, True, True, True],
@@ -124,6 +131,36 @@ def test_what_can_never_be_trained_on_gets_no_further_turns(engines: Callable[[s
     ]
     assert [row["error"] for row in records] == [None] * 4
     assert (told["unusable"], told["student_rows"], told["teacher_rows"]) == (2, 4, 4)
+    assert told["repetitive"] == (2 if trouble == "babbling" else 0)
+
+
+def test_a_cut_attempt_is_criticised_and_a_cut_critique_is_not_refined() -> None:
+    told: Counter[str] = Counter()
+    student = make_spec(FakeEngines(endless="What is 1 + 1?"))
+    teacher = replace(make_spec(FakeEngines(endless="What is 2 + 1?")), report=told.update)
+    records = run(CritiqueRefineStage(teacher), run(AttemptStage(student), make_work(3))).to_pylist()
+    assert [[row[f"{turn}_finish_reason"] for turn in ("attempt", "critique", "refinement")] for row in records] == [
+        ["stop", "stop", "stop"],
+        ["length", "stop", "stop"],
+        ["stop", "length", None],
+    ]
+    assert told["unusable"] == 1
+
+
+def test_an_attempt_that_was_cut_inside_its_thought_has_nothing_to_criticise() -> None:
+    work = run(AttemptStage(make_spec()), make_work(1)).to_pylist()
+    thinking = {"attempt": "", "attempt_thinking": "hm, and then", "attempt_finish_reason": "length"}
+    row = run(CritiqueRefineStage(make_spec()), pa.Table.from_pylist([work[0] | thinking], schema=RECORD_SCHEMA)).to_pylist()[0]
+    assert (row["critique"], row["refinement"], row["error"]) == (None, None, None)
+
+
+def test_the_teacher_hands_on_every_row_that_it_has_finished_also_failed_ones() -> None:
+    seen: list[dict[str, Any]] = []
+    attempts = run(AttemptStage(replace(make_spec(FakeEngines(refused="What is 1 + 1?")), sample=seen.append)), make_work(3))
+    assert seen == [], "the student's rows are not finished"
+    records = run(CritiqueRefineStage(replace(make_spec(), sample=seen.append)), attempts)
+    assert sorted(row["record_id"] for row in seen) == records["record_id"].to_pylist()
+    assert [row["error"] for row in seen if row["record_id"] == "id1"] == ["attempt: refused by the fake"]
 
 
 def test_columns_that_are_there_already_are_not_made_again() -> None:
@@ -151,10 +188,22 @@ def test_rows_of_all_calls_share_the_engines_places() -> None:
 
 
 def test_a_long_answer_does_not_hold_up_other_rows() -> None:
-    stage = AttemptStage(make_spec(FakeEngines(latency_s=0.2), requests_in_flight=64))
-    started = time.monotonic()
-    run(stage, make_work(64))
-    assert time.monotonic() - started < 64 * 0.2 / 4
+    class Patient(FakeEngine):
+        """Answers nobody before everybody has asked."""
+
+        num_asked, all_have_asked = 0, asyncio.Event()
+
+        async def generate(self, messages: Sequence[Message], sampling: SamplingConfig, seed: int) -> Generation:
+            self.num_asked += 1
+            if self.num_asked == 64:
+                self.all_have_asked.set()
+            await asyncio.wait_for(self.all_have_asked.wait(), timeout=60)
+            return await super().generate(messages, sampling, seed)
+
+    spec = make_spec(requests_in_flight=64)
+    stage = AttemptStage(spec)
+    stage.engine = Patient(FakeEngines(), spec.role)
+    assert run(stage, make_work(64))["error"].null_count == 64
 
 
 def stage_that_fails(error: BaseException, mark: str = "") -> AttemptStage:

@@ -45,13 +45,14 @@ def test_a_grader_crosses_processes_by_its_kind(name: str) -> None:
         assert other.kind.name == name
 
 
-def test_mathematics_takes_a_phrase_where_no_box_is_and_tells_the_strict_accuracy_beside() -> None:
+def test_mathematics_takes_a_phrase_or_the_last_number_where_no_box_is_and_says_so() -> None:
     box, phrase = verdict("boxed-math", r"It is \boxed{4}.", "4"), verdict("boxed-math", "The answer is $4$.", "4")
     assert box == Verdict(correct=True, extracted="4", reason="equal: written alike", found_by="box")
     assert (phrase.correct, phrase.found_by) == (True, "phrase")
-    assert kind_named("boxed-math").numbers([], [box, phrase]) == {"boxed_only": 0.5}
+    number = verdict("boxed-math", "This makes 3 and then 4", "4")
+    assert (number.correct, number.found_by) == (True, "last number")
     assert verdict("boxed-math", r"The answer is 4. It is \boxed{5}.", "4").correct is False
-    assert verdict("boxed-math", "It may be 4.", "4") == Verdict(correct=False, extracted=None, reason="no box or phrase")
+    assert verdict("boxed-math", "None.", "4") == Verdict(correct=False, extracted=None, reason="no box, phrase, last number")
     assert verdict("boxed-math-strict", "The answer is 4.", "4") == Verdict(correct=False, extracted=None, reason="no box")
     assert verdict("boxed-math", r"\boxed{3}", "4").reason == "unequal: numbers relatively to their size"
 
@@ -71,8 +72,13 @@ def test_the_loose_grader_rounds_to_one_decimal_and_says_so() -> None:
     assert verdict("loose", r"\boxed{\text{red}}", "blue").correct is False
     assert verdict("loose", "nothing", "4").reason == "no number"
     numbers = kind_named("loose").numbers([], [rounded, exact, wrong, wrong])
-    assert numbers == {"boxed_only": 0.25, "not_rounded": 0.25}
+    assert numbers == {"not_rounded": 0.25}
     assert verdict("boxed-math", r"\boxed{3.14}", "3.1416").correct is False
+
+
+@pytest.mark.parametrize("text", ["答案：３．５", "共有３．５个", "Die Antwort lautet 3.5.", "答えは3.5です。"])
+def test_answers_in_other_languages_and_digits_are_read(text: str) -> None:
+    assert verdict("boxed-math", text, "3.5").correct is True
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,6 @@ def test_what_an_option_says_is_that_option(text: str, letter: str, grader: Grad
 def test_a_verdict_tells_the_letter_and_what_was_wanted(grader: Grader) -> None:
     assert verdict(grader, "Answer: C") == Verdict(correct=False, extracted="C", reason="its letter, not B", found_by="phrase")
     assert verdict(grader, r"\boxed{E}").reason == "none of the 4 options"
-    assert grader.kind.numbers([], [verdict(grader, "B"), verdict(grader, r"\boxed{B}")]) == {"boxed_only": 0.5}
 
 
 def test_a_row_without_an_option_as_its_reference_is_refused_with_both(grader: Grader) -> None:

@@ -23,7 +23,7 @@ with Screen(Path(sys.argv[1])) as screen:
     screen.say("checking [/INST] [bold]models[/bold] " + "x" * 200)
     with screen.progress("generate", 1234, "records") as bar:
         for _ in range(3):
-            bar.advance(400, "a note")
+            bar.update(bar.done + 400, "a note", remaining_s=3723)
         with screen.progress("train", 56, "steps") as other:
             other.advance(34)
     screen.table("cgd run", [{"stage": "problems", "result": "1,234"}, {"stage": "verdicts", "result": "1,000 right"}])
@@ -72,6 +72,7 @@ def test_on_a_terminal_there_is_a_bar_and_the_chatter_is_in_the_log(tmp_path: Pa
     assert "1200/1234" in shown
     assert "34/56" in shown, "two stages at the same time have a bar each"
     assert "a note" in shown
+    assert "ETA 1:02:03" in shown
     assert "CHATTER" not in shown
     assert shown.strip().endswith("AFTER")
     assert "NATIVE CHATTER" in (tmp_path / "driver.log").read_text()

@@ -11,14 +11,17 @@ from cgd_ray.data.records import PROBLEM_SCHEMA
 from cgd_ray.data.rundir import RunDir, read_json, write_json, write_manifest
 from cgd_ray.engines.api.spending import Journal, Purchase
 from cgd_ray.problems.work_list import make_work_list, write_work_list
-from cgd_ray.reporting.summary import Summary, closing_rows, summarise
+from cgd_ray.reporting.summary import Summary, closing_rows, evaluation_rows, summarise
 
 SELECTED: dict[str, Any] = {
     "written": 2000,
     "failed": 3,
     "kept": 1990,
+    "kept_with_cut_attempt": 12,
+    "repetitive": {"attempt": 2, "critique": 0, "refinement": 1},
     "dropped": {"attempt_truncated": 4, "not_verified": 3},
     "verdicts": {"right": 997, "wrong": 990, "missing": 10},
+    "empty_critiques": 33,
     "leakage": {"answer_in_critique": 4, "refinement_copies_attempt": 0, "refinement_mentions_review": 1},
     "repair": {"wrong_to_right": 7, "wrong_to_wrong": 0, "right_to_right": 5, "right_to_wrong": 1},
 }
@@ -118,6 +121,8 @@ def test_kept_are_what_training_takes_and_the_counts_add_up_before_and_after(tmp
         "written": 2000,
         "failed": 3,
         "kept": 1970,
+        "selected_with_cut_attempt": 12,
+        "repetitive": {"attempt": 2, "critique": 0, "refinement": 1},
         "dropped": {"attempt_truncated": 4, "not_verified": 3, "over_context_length": 15, "no_reference_solution": 5},
     }
 
@@ -154,13 +159,23 @@ def test_the_closing_table_has_a_row_per_stage_with_its_figures(tmp_path: Path) 
         "seconds",
     ]
     reasons = "4 attempt_truncated, 3 not_verified, 15 over_context_length, 5 no_reference_solution"
-    assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}"
+    cut = "12 selected with a cut attempt; repeating themselves: 2 attempts, 1 refinement"
+    assert closing["records"] == f"2,000 written: 1,970 kept, 3 failed, {reasons}; {cut}"
+    assert closing["verdicts"] == "997 right, 990 wrong, 10 missing; 33 critiques say nothing else"
     assert closing["repair"].startswith("7 wrong→right, 0 wrong→wrong")
     assert closing["training"].startswith("refined_only, 12 steps, 2 workers, ZeRO-3: loss 2.500 → 0.123, 123,456 target tokens")
     assert closing["problems before"] == (
         "avg@4 25.0% (95 %: 25.0% to 75.0%) of 1,200 problems, pass@4 75.0%, 1.0% truncated, 10.0% unboxed"
     )
     assert closing["problems after"].startswith("avg@4 50.0%")
+
+
+def test_the_accuracy_by_boxes_alone_stands_beside_one_that_takes_more(tmp_path: Path) -> None:
+    strict = {"avg@k": 0.125, "interval": [0.05, 0.2]}
+    rows = evaluation_rows(
+        {"base": {"one": {**REPORT, "strict": strict, "lenient": {}}, "two": {**REPORT, "strict": strict, "lenient": None}}}
+    )
+    assert [", 12.5% (5.0% to 20.0%) by boxes alone, 1.0% truncated" in text for _, text in rows] == [True, False]
 
 
 def test_the_models_of_one_benchmark_stand_one_below_the_other_and_others_than_the_runs_have_their_names(tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ def test_a_resumed_feeder_makes_no_example_again_that_was_dealt_out(model: Path,
     assert third.num_prepared == 0
 
 
+def test_a_feeder_goes_on_from_what_an_older_version_has_selected(model: Path, tmp_path: Path) -> None:
+    played = Played(tmp_path, model)
+    with Selector(played.config.selection) as selector:
+        played.write_part(0)
+        Feeder(played.config, played.run).look(selector)
+        (selected,) = played.run.selected.glob("*.parquet")
+        pq.write_table(pq.read_table(selected).drop_columns(["critique_is_empty"]), selected)
+    played.play(range(1, NUM_PARTS))
+    played.assert_complete()
+
+
 def test_a_part_that_is_not_committed_is_not_taken(model: Path, tmp_path: Path) -> None:
     played = Played(tmp_path, model)
     feeder = Feeder(played.config, played.run)

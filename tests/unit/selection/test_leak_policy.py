@@ -95,9 +95,9 @@ def test_the_leaks_that_are_asked_for_are_dropped_under_their_names(drop_leaks: 
 
 def test_a_leak_is_a_reason_only_for_what_the_rest_of_the_policy_keeps() -> None:
     row = tiny_records(1, leaks=[TOLD], refinement_correct=False)[0]
-    assert drop_reason(row, "verified", [TOLD]) == "not_verified"
-    assert drop_reason(row, "all", [TOLD]) == TOLD
-    assert drop_reason(row, "all", [COPIED]) is None
+    assert drop_reason(row, SelectionConfig.model_validate({"keep": "verified", "drop_leaks": [TOLD]})) == "not_verified"
+    assert drop_reason(row, SelectionConfig.model_validate({"drop_leaks": [TOLD]})) == TOLD
+    assert drop_reason(row, SelectionConfig.model_validate({"drop_leaks": [COPIED]})) is None
 
 
 def test_records_of_contaminated_problems_are_dropped(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ NOTHING_MORE = {"critique": None, "critique_finish_reason": None, "refinement": 
 KINDS: dict[str, tuple[int, dict[str, Any]]] = {
     "wrong to right": (5, {"attempt": WRONG, "refinement": RIGHT}),
     "right to right": (4, {"attempt": RIGHT, "refinement": RIGHT, "verdict": "right"}),
-    "right to wrong": (3, {"attempt": RIGHT, "refinement": WRONG}),
+    "right to wrong": (3, {"attempt": RIGHT, "critique": "Conclusion: wrong", "refinement": WRONG}),
     "wrong to wrong": (2, {"attempt": "I do not know.", "refinement": WRONG, "verdict": None}),
     "no reference": (2, {"attempt": WRONG, "refinement": RIGHT, "reference_answer": None}),
     "attempt truncated": (1, {"attempt": "So", "attempt_finish_reason": "length", **NOTHING_MORE}),
@@ -91,7 +91,8 @@ def assert_is_graded(rows: list[dict[str, Any]], counts: dict[str, Any]) -> None
     graded = [(row["attempt_correct"], row["refinement_correct"]) for row in sound if row["reference_answer"] is not None]
     assert counts["repair"] == Counter(f"{names[before]}_to_{names[after]}" for before, after in graded)
     assert sum(counts["repair"].values()) == len(graded) == len(sound) - 2
-    assert counts["repair"]["right_to_wrong"] == 3
+    assert counts["repair"]["right_to_wrong"] == counts["empty_critiques"] - 1 == 3, "and one that is blank"
+    assert Counter(row["critique_is_empty"] for row in sound)[True] == counts["empty_critiques"]
     assert {row["attempt_correct"] for row in rows if row["reference_answer"] is None} == {None}
 
 
@@ -101,9 +102,9 @@ GRADES = [(before, after) for before in (True, False, None) for after in (True, 
 @pytest.mark.parametrize(("before", "after"), GRADES)
 def test_the_policies_keep_what_they_say(before: bool | None, after: bool | None) -> None:
     row = tiny_records(1, attempt_correct=before, refinement_correct=after)[0]
-    assert drop_reason(row, "all") is None
-    assert (drop_reason(row, "verified") is None) == (after is True)
-    assert (drop_reason(row, "repaired") is None) == (before is False and after is True)
+    assert drop_reason(row, SelectionConfig()) is None
+    assert (drop_reason(row, SelectionConfig(keep="verified")) is None) == (after is True)
+    assert (drop_reason(row, SelectionConfig(keep="repaired")) is None) == (before is False and after is True)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,49 @@ def test_the_policies_keep_what_they_say(before: bool | None, after: bool | None
     ],
 )
 def test_the_first_reason_in_the_order_of_the_stages_counts(columns: dict[str, Any], reason: str) -> None:
-    assert drop_reason(tiny_records(1, **columns)[0], "verified") == reason
+    assert drop_reason(tiny_records(1, **columns)[0], SelectionConfig(keep="verified", cut_attempts="drop")) == reason
+
+
+CUT = {"attempt_finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({}, None),
+        ({"attempt": ""}, "attempt_truncated"),  # all that there is of it is a thought
+        (NOTHING_MORE, "attempt_truncated"),  # as a run that drops them leaves it
+        ({"critique": "", "refinement": None, "refinement_finish_reason": None}, "critique_empty"),
+        ({"critique_finish_reason": "length"}, "critique_truncated"),
+        ({"refinement_finish_reason": "length"}, "refinement_truncated"),
+        ({"critique_finish_reason": "repetition"}, "critique_repetitive"),
+        ({"refinement_finish_reason": "repetition"}, "refinement_repetitive"),
+        ({"error": "critique: refused", **NOTHING_MORE}, "failed"),
+    ],
+)
+def test_a_cut_attempt_is_used_unless_it_says_nothing_or_was_left_alone(columns: dict[str, Any], reason: str | None) -> None:
+    row = tiny_records(1, **CUT | columns)[0]
+    assert drop_reason(row, SelectionConfig()) == reason
+    dropped = SelectionConfig(cut_attempts="drop")
+    assert drop_reason(row, dropped) == ("failed" if reason == "failed" else "attempt_truncated")
+
+
+def test_an_attempt_that_repeats_itself_is_used_as_one_that_was_cut() -> None:
+    (row,) = tiny_records(1, attempt_finish_reason="repetition")
+    assert drop_reason(row, SelectionConfig()) is None
+    assert drop_reason(row, SelectionConfig(cut_attempts="drop")) == "attempt_repetitive"
+
+
+def test_records_with_a_cut_attempt_are_counted_among_those_that_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    rows = [{**row, **(CUT if number % 2 else {})} for number, row in enumerate(tiny_records(5))]
+    part = tmp_path / "records" / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([{name: row[name] for name in RECORD_SCHEMA.names} for row in rows], schema=RECORD_SCHEMA), part)
+    write_manifest(tmp_path / "records", "made so", [part], {"rows": 5})
+    for policy, expected in (("use", (5, 2)), ("drop", (3, 0))):
+        config = SelectionConfig(cut_attempts=policy)  # type: ignore[arg-type]
+        counts = select_records(config, tmp_path / "records", tmp_path / policy, lambda count: None)
+        assert (counts["kept"], counts["kept_with_cut_attempt"]) == expected
 
 
 def test_a_directory_without_records_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

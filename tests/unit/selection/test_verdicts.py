@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgd_ray.selection.verdicts import parse_verdict, without_conclusion
+from cgd_ray.selection.verdicts import parse_verdict, says_nothing_else, without_conclusion
 
 RIGHT = [
     "Conclusion: right",
@@ -106,3 +106,32 @@ def test_a_critique_is_what_stands_before_its_conclusion(critique: str) -> None:
 
 def test_a_last_line_that_only_speaks_of_a_conclusion_is_kept() -> None:
     assert without_conclusion("Conclusion: the sum in line 2 needs another look") == "Conclusion: the sum in line 2 needs another look"
+
+
+BARE = [
+    "",
+    " \n",
+    "Conclusion: right",
+    "**Conclusion: wrong.** [END]",
+    "\\boxed{Conclusion: wrong}",
+    "Conclusion:\nright",
+    "Conclusion: right\n\nConclusion: right",
+    "The attempt is right.\nConclusion: right",
+]
+TELLING = [
+    "Line 2 is off.\nConclusion: wrong",
+    "Conclusion: wrong, since 3 + 4 is 7",
+    "3 + 4 = 7\nConclusion: wrong",
+    "The attempt is wrong in line 2.",
+    "Every step holds.\nConclusion: right",
+]
+
+
+@pytest.mark.parametrize("critique", BARE)
+def test_a_critique_that_is_nothing_but_a_verdict_is_told(critique: str) -> None:
+    assert says_nothing_else(critique)
+
+
+@pytest.mark.parametrize("critique", TELLING)
+def test_a_critique_with_any_reason_says_something(critique: str) -> None:
+    assert not says_nothing_else(critique)

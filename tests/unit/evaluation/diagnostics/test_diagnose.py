@@ -11,10 +11,10 @@ import pytest
 
 from cgd_ray.config import Config
 from cgd_ray.config.evaluation import DiagnosticsConfig
-from cgd_ray.data.chat import Example
+from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.rundir import RunDir, read_json, write_manifest
 from cgd_ray.evaluation.diagnostics.contexts import targets_of
-from cgd_ray.evaluation.diagnostics.diagnose import diagnose_drift, diagnose_nll, share_with
+from cgd_ray.evaluation.diagnostics.diagnose import diagnose_drift, diagnose_nll, sample_of, share_with
 from cgd_ray.evaluation.diagnostics.measuring import OnProgress, Student
 from tests.builders import tiny_model, tiny_records, write_selected
 from tests.unit.evaluation.diagnostics.test_style import answer
@@ -32,6 +32,11 @@ def config_of(root: Path) -> Config:
     return Config.model_validate({**tree, "student": {"model": model}, "teacher": {"model": model}, "training": {"precision": "fp32"}})
 
 
+def nll_of(config: Config, run: RunDir, settings: DiagnosticsConfig) -> dict[str, Any]:
+    config, chat = config.model_copy(update={"diagnostics": settings}), Chat.of(config.student)
+    return diagnose_nll(config, run, sample_of(config, run, chat), chat, lambda examples: None, score)
+
+
 def write_graded(directory: Path, texts: Sequence[str]) -> None:
     directory.mkdir(parents=True)
     rows = [{**answer(text), "problem_id": str(number)} for number, text in enumerate(texts)]
@@ -46,13 +51,12 @@ def write_graded(directory: Path, texts: Sequence[str]) -> None:
 def test_the_trained_student_is_compared_once_it_is_there(tmp_path: Path) -> None:
     config, run = config_of(tmp_path), RunDir(tmp_path / "run")
     write_selected(run.selected, tiny_records(6))
-    few = DiagnosticsConfig(max_records=4, per_token=True)
-    before = diagnose_nll(config, few, run, lambda examples: None, score)
+    before = nll_of(config, run, DiagnosticsConfig(max_records=4, per_token=True))
     assert before["records"]["sampled"] == 4
     assert "internalised" not in before["groups"]["all"]
     assert pq.read_metadata(run.root / "diagnostics" / "token_gains.parquet").num_rows == 4
     write_manifest(tiny_model(run.model, seed=1), "test", [run.model / "model.safetensors"], {})
-    after = diagnose_nll(config, DiagnosticsConfig(max_records=4), run, lambda examples: None, score)
+    after = nll_of(config, run, DiagnosticsConfig(max_records=4))
     assert after["groups"]["all"]["internalised"] == {"mean": 0.5, "standard_error": 0.0}
     assert after["models"]["base"] == before["models"]["base"]
     assert after == read_json(run.root / "diagnostics" / "nll.json")

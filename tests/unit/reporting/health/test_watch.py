@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cgd_ray.data.rundir import RunDir, write_json, write_manifest
+from cgd_ray.reporting.health.evaluation import unboxed
 from cgd_ray.reporting.health.watch import EARLY, MOST_ROWS, NEWEST, HealthWatch
 from cgd_ray.training.observe.measurements import add_measurement
 from tests.unit.reporting.health.runs import ROWS_PER_PART, STUDENT_TOKENS, MadeRun, steps
@@ -64,6 +65,8 @@ def test_answers_at_their_limit_name_the_setting_that_cuts_them(tmp_path: Path, 
     (found,) = HealthWatch(run.directory).look()
     assert found.title == f"{turn.capitalize()}s reach their length limit"
     assert setting in found.detail
+    fate = "they are criticised as far as they go" if turn == "attempt" else "none of these rows is trained on"
+    assert fate in found.detail
 
 
 def test_a_box_rate_that_falls_is_found_though_it_is_still_high(tmp_path: Path) -> None:
@@ -88,6 +91,17 @@ def test_missing_and_one_sided_verdicts(tmp_path: Path) -> None:
     assert missing.titles() == ["Critiques have no verdict"]
     one_sided.add_records(300, verdict="wrong")
     assert one_sided.titles() == ["Nearly all verdicts are wrong"]
+
+
+def test_critiques_that_say_nothing_but_their_verdict(tmp_path: Path) -> None:
+    run = MadeRun(tmp_path)
+    run.add_records(60)
+    run.add_records(1, critique="Conclusion: wrong")
+    assert run.titles() == []
+    run.add_records(29, critique="Conclusion: wrong")
+    (found,) = HealthWatch(run.directory).look()
+    assert found.title == "Critiques say nothing"
+    assert "30 of the newest 90 (33.3%) critiques are empty, or nothing but a conclusion" in found.detail
 
 
 def test_copies_of_attempts_are_leaks_only_where_the_verdict_is_wrong(tmp_path: Path) -> None:
@@ -161,13 +175,26 @@ def test_held_out_answers_that_become_worse_or_cannot_be_had(tmp_path: Path) -> 
 def test_answers_that_lose_their_form_through_training(tmp_path: Path) -> None:
     run = MadeRun(tmp_path)
     report = {"num_problems": 500, "truncated": 0.01, "unboxed": 0.02, "failed": 0.0}
-    for name, unboxed in (("base", 0.02), ("trained", 0.2)):
+    for name, share in (("base", 0.02), ("trained", 0.2)):
         directory = run.directory.evaluation(name) / "gsm8k"
-        write_json(directory / "report.json", {**report, "unboxed": unboxed})
+        write_json(directory / "report.json", {**report, "unboxed": share})
         write_manifest(directory, "f", [], {})
     (found,) = HealthWatch(run.directory).look()
     assert found.title == "gsm8k: more answers hold no boxed answer after training"
     assert "20.0% of the trained student's answers" in found.detail
+
+
+def test_answers_without_a_box_are_told_with_both_accuracies() -> None:
+    both = {"strict": {"avg@k": 0.02}, "lenient": {"avg@k": 0.34}}
+    report = {"num_problems": 50, "truncated": 0.4, "unboxed": 0.22, "failed": 0.0}
+    (found,) = unboxed("base", "gsm8k", {**report, **both})
+    assert found.title == "gsm8k: answers of the base student have no box"
+    assert "22.0% of the answers to 50 problems hold no box" in found.detail
+    assert "(40.0% are cut), or read the lenient accuracy, 34.0% beside 2.0% by boxes alone" in found.detail
+    (strict,) = unboxed("base", "gsm8k", {**report, **both, "lenient": None})
+    assert "a grader that reads more than boxes" in strict.detail
+    assert not list(unboxed("base", "gsm8k", {**report, **both, "unboxed": 0.2}))
+    assert not list(unboxed("base", "ifeval", {**report, "unboxed": 1.0, "strict": None})), "there no box is looked for"
 
 
 def test_a_fault_that_has_passed_leaves_the_newest_window(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class MadeRun:
                 self._evaluate(self.directory.evaluation(model) / benchmark, share, num_samples)
 
     def diagnosed(self) -> None:
-        """Gains of tokens for the first ten records."""
+        """What a diagnosis finds, with gains of tokens for the first ten records."""
         gains = [
             {"record_id": row["record_id"], "tokens": re.findall(r"\s*\S+", row["refinement"]), "gain": None}
             for row in self.rows[:10]
@@ -83,9 +83,10 @@ class MadeRun:
         for row in gains:
             row["gain"] = [self._draw.gauss(0.3, 0.6) for _ in row["tokens"]]
         schema = pa.schema([("record_id", pa.string()), ("tokens", pa.list_(pa.string())), ("gain", pa.list_(pa.float32()))])
-        file = self.directory.root / "diagnostics" / "token_gains.parquet"
-        file.parent.mkdir()
-        pq.write_table(pa.Table.from_pylist(gains, schema=schema), file)
+        self.directory.diagnostics.mkdir()
+        pq.write_table(pa.Table.from_pylist(gains, schema=schema), self.directory.diagnostics / "token_gains.parquet")
+        for name, content in DIAGNOSTICS.items():
+            write_json(self.directory.diagnostics / f"{name}.json", content)
 
     def record(self, number: int, **columns: Any) -> dict[str, Any]:
         """One more record, with these columns in place of what chance gives."""
@@ -111,6 +112,7 @@ class MadeRun:
             "critique": f"{critique}\nConclusion: {'right' if before else 'wrong'}",
             "refinement": refinement,
             "verdict": "right" if before else "wrong",
+            "critique_is_empty": number % 7 == 0,
             "num_refinements": 1,
             "attempt_correct": before,
             "refinement_correct": after,
@@ -191,3 +193,79 @@ SUMMARY: dict[str, Any] = {
     "precision": {"student": "bfloat16", "training": "bf16"},
     "versions": {"torch": "2.13.0"},
 }
+
+GIVEN = {"problem": "x", "attempt": "x, y'", "critique": "x, y', c", "foreign_critique": "x, y', another problem's c"}
+LOSSES = {"base": (0.61, 0.58, 0.41, 0.52), "trained": (0.45, 0.44, 0.3, 0.41)}
+"""Each model's nats per token in each context."""
+STYLE = {"answers": 120, "failed": 0, "boxed": 0.99, "truncated": 0.01, "mentions_review": 0.0, "looping": 0.0, "tokens": {"median": 41.0}}
+DRIFT_ADVISORY = {
+    "level": "warning",
+    "title": "Answers lose their box",
+    "detail": "12.0% of the trained student's answers have no boxed answer.",
+}
+
+
+def _difference(mean: float, standard_error: float = 0.02) -> dict[str, float]:
+    return {"mean": mean, "standard_error": standard_error}
+
+
+def _accuracy(share: float) -> dict[str, Any]:
+    kind = {"interval_kind": "mid-P over problems", "truncated": 0.0, "unboxed": 0.02, "failed": 0.0}
+    return {"accuracy": share, "interval": [share - 0.06, share + 0.06], **kind}
+
+
+DIAGNOSTICS: dict[str, dict[str, Any]] = {
+    "nll": {
+        "records": {"side": "held_out", "sampled": 256, "of": 1024, "problems": 250, "left_out": {}, "attempt_shortened": 0},
+        "contexts": GIVEN,
+        "groups": {
+            "all": {
+                "records": 256,
+                "target_tokens": 10980,
+                "nll": {model: dict(zip(GIVEN, losses, strict=True)) for model, losses in LOSSES.items()},
+                "differences": {
+                    model: {
+                        "both_explain": _difference(problem - critique),
+                        "attempt_explains": _difference(problem - attempt),
+                        "critique_explains": _difference(attempt - critique),
+                        "style": _difference(attempt - foreign, 0.05),
+                        "relevance": _difference(foreign - critique),
+                    }
+                    for model, (problem, attempt, critique, foreign) in LOSSES.items()
+                },
+                "internalised": _difference(0.16),
+            }
+        },
+    },
+    "conditioned": {
+        "side": "held_out",
+        "problems": 250,
+        "students": {
+            model: {
+                "alone": _accuracy(alone),
+                "given_critique": _accuracy(given),
+                "difference": given - alone,
+                "difference_interval": [given - alone - 0.05, given - alone + 0.05],
+                "p": 0.01,
+            }
+            for model, (alone, given) in {"base": (0.41, 0.63), "trained": (0.7, 0.78)}.items()
+        },
+    },
+    "verdicts": {
+        "critiques": 1024,
+        "verdicts": {"precision": 0.979, "recall": 0.987, "accuracy": 0.98, "without_verdict": 0.01},
+        "teacher": {
+            "refinement": {"1": {"value": 0.97, "problems": 256}, "2": {"value": 0.99, "problems": 200}},
+            "within_tries": {"1": 0.9, "2": 0.95, "3": 0.97},
+            "direct": None,
+        },
+    },
+    "drift": {
+        "advisories": [],
+        "benchmarks": {
+            name: {"base": STYLE, "trained": {**STYLE, "boxed": boxed, "tokens": {"median": 38.0}}, "advisories": advisories}
+            for name, boxed, advisories in (("tinymath", 0.87, [DRIFT_ADVISORY]), ("amc23", 0.99, []))
+        },
+    },
+}
+"""As `cgd diagnose` writes them, without what the page does not read."""

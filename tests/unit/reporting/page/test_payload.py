@@ -69,6 +69,7 @@ def test_repair_verdicts_and_leaks_are_counted_over_all_records(made: MadeRun, p
     repair = Counter(f"{words[row['attempt_correct']]}_to_{words[row['refinement_correct']]}" for row in judged)
     assert data["repair"] == dict(repair)
     assert data["verdicts"] == dict(Counter(row["verdict"] for row in judged))
+    assert data["empty_critiques"] == sum(row["critique_is_empty"] for row in judged)
     assert data["judged"] == dict(Counter(f"{row['verdict']}_{words[row['attempt_correct']]}" for row in judged))
     assert data["leaks"] == dict(Counter(leak for row in judged for leak in row["leaks"]))
     assert data["num_audited"] == len(judged)

@@ -79,6 +79,16 @@ def test_records_that_no_teacher_answered_directly_leave_nothing_to_train_on(tmp
         make_examples(TrainingConfig(arm="distilled_sft"), CHAT, PROMPTS, selected, tmp_path / "examples")
 
 
+@pytest.mark.parametrize("arm", ["cgd", "cgd_without_critique", "cft"])
+def test_a_cut_attempt_is_shown_as_if_it_were_whole_and_carries_no_loss(arm: str, tmp_path: Path) -> None:
+    """Its turn ends as any other's, so whoever is trained on it learns nothing from where it ends."""
+    whole, cut = (prepared(tmp_path / reason, tiny_records(2, attempt_finish_reason=reason), arm=arm) for reason in ("stop", "length"))
+    assert [item.example for item in cut] == [item.example for item in whole]
+    for item in cut:
+        target = item.example.input_ids[item.example.prompt_length :]
+        assert CHAT.decode_answer([], target[:-1]).strip() == item.conversation.target
+
+
 def test_another_arms_cut_answer_does_not_matter(tmp_path: Path) -> None:
     assert len(prepared(tmp_path, tiny_records(2, direct_finish_reason="length"))) == 2
 

@@ -30,7 +30,7 @@ def table(packed: Path) -> Any:
 
 def make_plan(packed: Path, world_size: int = 1, **training: Any) -> PackedPlan:
     settings = {"context_length": 100, "global_batch_size": 8, "micro_batch_size": 2, "num_epochs": 3, "logits_chunk_tokens": 20}
-    return PackedPlan.make(TrainingConfig(**{**settings, **training}), packed, world_size)
+    return PackedPlan.make(TrainingConfig(**{**settings, **training}).spread_over(len(sizes_of(packed))), packed, world_size)
 
 
 def rows_of(plan: PackedPlan, step: int) -> list[list[int]]:
@@ -47,6 +47,30 @@ def test_each_row_is_trained_exactly_once_an_epoch(packed: Path, table: Any, wor
         steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
         taken = [row for step in steps for rank_rows in rows_of(plan, step) for row in rank_rows if row != EMPTY]
         assert sorted(taken) == list(range(table.num_rows))
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("num_steps", [1, 5, 7])
+def test_rows_are_spread_evenly_over_the_steps_that_are_asked_for(packed: Path, table: Any, num_steps: int, world_size: int) -> None:
+    plan = make_plan(packed, world_size, steps_per_epoch=num_steps)
+    taken = [[row for rank_rows in rows_of(plan, step) for row in rank_rows if row != EMPTY] for step in range(plan.num_steps)]
+    assert plan.num_steps == 3 * num_steps
+    for epoch in range(3):
+        of_epoch = taken[epoch * num_steps : (epoch + 1) * num_steps]
+        assert sorted(row for rows in of_epoch for row in rows) == list(range(table.num_rows))
+        assert max(map(len, of_epoch)) - min(map(len, of_epoch)) <= 1
+
+
+def test_as_many_steps_as_the_batch_size_makes_take_the_same_rows_in_the_same_order(packed: Path, table: Any) -> None:
+    plain, spread = make_plan(packed), make_plan(packed, steps_per_epoch=-(-table.num_rows // 8))
+    in_order = [[row for row in plan.order_SG.ravel() if row != EMPTY] for plan in (plain, spread)]
+    assert in_order[0] == in_order[1]
+    assert plain.num_steps == spread.num_steps
+
+
+def test_more_steps_than_rows_are_refused(packed: Path, table: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^steps_per_epoch is 5000 and there are {table.num_rows} packed rows, .*; lower steps"):
+        make_plan(packed, steps_per_epoch=5000)
 
 
 def test_what_is_consumed_after_k_steps_does_not_depend_on_the_number_of_workers(packed: Path) -> None:

@@ -6,7 +6,7 @@ import { browser } from "./browser.js";
 import { element, table } from "./dom.js";
 import { grade } from "./records.js";
 import { shownText, visible } from "./text.js";
-import { count, counted, spoken } from "./words.js";
+import { count, counted, endWords, spoken } from "./words.js";
 
 /** A browser of problems; `show(items)` fills it. */
 export function answerBrowser(controls) {
@@ -124,7 +124,7 @@ function answer(model, sample, right, of) {
   const facts = [
     of > 1 ? `${right} of ${of} samples right` : null,
     sample.attempt_tokens === undefined ? null : counted(sample.attempt_tokens, "token"),
-    sample.attempt_finish_reason === "length" ? "cut at its limit" : null,
+    endWords(sample.attempt_finish_reason),
   ];
   const read = [
     sample.extracted ? `read as ${visible(sample.extracted.slice(0, 200))}` : null,

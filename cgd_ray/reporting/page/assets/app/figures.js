@@ -5,8 +5,11 @@
 import { coloursOf, figure } from "./charts.js";
 import { bare, capital, count, interval, percent, points, probability, significant } from "./words.js";
 
-/** Accuracy with intervals: a row for each model in each benchmark, with a ring for each seed where it is an arm of several. */
-export function accuracyFigure(scores, models, title = "Accuracy", meaning = "share of answers that are right") {
+/**
+ * Accuracy with intervals: a row for each model in each benchmark, with a ring for each seed where it is an arm of several.
+ * `axes` are what benchmark and model are called in the table.
+ */
+export function accuracyFigure(scores, models, title = "Accuracy", meaning = "share of answers that are right", axes = AXES) {
   const rows = scores.filter((score) => score.accuracy !== null);
   if (!rows.length) return null;
   const benchmarks = [...new Set(rows.map((score) => score.benchmark))];
@@ -54,15 +57,15 @@ export function accuracyFigure(scores, models, title = "Accuracy", meaning = "sh
       ],
     }),
     headings: [
-      "Benchmark",
-      "Model",
+      ...axes,
       "Accuracy, %",
       "Interval",
+      "By boxes alone, %",
       "Problems",
       "Samples",
       "Majority, %",
       "Cut, %",
-      "No answer, %",
+      "No box, %",
       "Failed, %",
     ],
     rows: rows.map((score) => [
@@ -70,6 +73,7 @@ export function accuracyFigure(scores, models, title = "Accuracy", meaning = "sh
       score.model,
       bare(score.accuracy),
       interval(score.interval) + (score.interval_kind ? ` (${score.interval_kind})` : ""),
+      score.strict ? `${bare(score.strict["avg@k"])}, ${interval(score.strict.interval)}` : bare(null),
       count(score.num_problems),
       count(score.num_samples),
       bare(score.maj_at_k),
@@ -79,6 +83,8 @@ export function accuracyFigure(scores, models, title = "Accuracy", meaning = "sh
     ]),
   });
 }
+
+const AXES = ["Benchmark", "Model"];
 
 function intervalWords(rows) {
   const kinds = [...new Set(rows.map((score) => score.interval_kind).filter(Boolean))];

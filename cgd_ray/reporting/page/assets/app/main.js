@@ -6,8 +6,9 @@ import { answerBrowser, answerItems, comparisons } from "./answers.js";
 import { followAddress, listenToKeys } from "./browser.js";
 import { element, part } from "./dom.js";
 import { curveFigures } from "./curves.js";
+import { diagnoses } from "./diagnosis.js";
 import { accuracyFigure, armsFigure, differencesFigure, lengthsFigure, passFigures } from "./figures.js";
-import { advisories, armCosts, distribution, funnel, heading, ledger, repairMatrix, timeBar, verdictMatrix } from "./overview.js";
+import { advisoryList, armCosts, distribution, funnel, heading, ledger, repairMatrix, timeBar, verdictMatrix } from "./overview.js";
 import { recordBrowser } from "./records.js";
 import { view } from "./text.js";
 import { count } from "./words.js";
@@ -46,6 +47,7 @@ const frame = {
   results: part("results", "Results"),
   data: part("data", "Data"),
   training: part("training", "Training"),
+  diagnostics: part("diagnostics", "Diagnostics"),
   cost: part("cost", "Cost and time"),
   records: part("records", "Records", browsers.records.box),
   answers: part("answers", "Answers on which models disagree", browsers.answers.box),
@@ -57,6 +59,7 @@ const LINKS = [
   ["results", "Results"],
   ["data", "Data"],
   ["training", "Training"],
+  ["diagnostics", "Diagnostics"],
   ["cost", "Cost"],
   ["records", "Records"],
   ["answers", "Answers"],
@@ -79,13 +82,14 @@ function show(payload, isLive) {
   const scores = payload.evaluation;
   const models = [...new Set(scores.map((score) => score.model))];
   frame.heading.replaceChildren(heading(payload));
-  frame.advisories.replaceChildren(...(isLive ? [advisories(payload.advisories)] : []));
+  frame.advisories.replaceChildren(...(isLive ? [advisoryList(payload.advisories, { role: "status" })] : []));
   const { arms = [], costs = [] } = payload.comparison ?? {};
   frame.results.fill(
     grid(armsFigure(arms), differencesFigure(payload.comparison), accuracyFigure(scores, models), ...passFigures(scores, models)),
   );
   frame.data.fill(...sources.map((run) => ofRun(run, sources.length > 1, dataOf(run.data))));
   frame.training.fill(grid(...curveFigures(runs)));
+  frame.diagnostics.fill(...runs.filter((run) => run.diagnosis).map((run) => ofRun(run, isNamed, diagnosed(run.diagnosis))));
   frame.cost.fill(grid(armCosts(costs)), ...runs.map((run) => ofRun(run, isNamed, costOf(run))));
   frame.records.fill(...recordNotes(sources));
   frame.answers.fill(grid(...answers.filter(({ problems }) => problems.length).map(comparisons)));
@@ -119,16 +123,21 @@ function ofRun(run, isNamed, content) {
   return isNamed ? element("details", { class: "run" }, element("summary", {}, run.label), content) : content;
 }
 
-function dataOf({ funnel: stages, repair, verdicts, judged, leaks, num_audited, lengths }) {
+function dataOf({ funnel: stages, repair, verdicts, empty_critiques: numEmpty, judged, leaks, num_audited, lengths }) {
   const total = Object.values(verdicts).reduce((sum, number) => sum + number, 0);
   const isJudged = Object.keys(judged).length > 0;
   return grid(
     funnel(stages),
     lengthsFigure(lengths),
     repairMatrix(repair),
-    isJudged ? verdictMatrix(judged) : distribution("Verdicts", verdicts, total),
+    isJudged ? verdictMatrix(judged, numEmpty) : distribution("Verdicts", verdicts, total),
     distribution("Leaks", leaks, num_audited, `in ${count(num_audited)} records with a refinement`),
   );
+}
+
+function diagnosed(found) {
+  const { advisories } = found;
+  return element("div", {}, advisories.length ? advisoryList(advisories) : null, grid(...diagnoses(found)));
 }
 
 function costOf(run) {

@@ -70,15 +70,15 @@ function factList({ label, facts }, isAlone) {
 
 const QUIET = new Set(["directory", "versions"]);
 
-/** What goes wrong while a run goes on. */
-export function advisories(found) {
+/** What a reader should know of; `attributes` are the list's own. */
+export function advisoryList(found, attributes = {}) {
   const items = found.map(({ level, title, detail }) =>
-    element("li", { class: `advisory ${ADVISORY_LEVELS.has(level) ? level : "notice"}` }, element("strong", {}, title), " ", detail),
+    element("li", { class: `advisory ${ADVISORY_LEVELS.has(level) ? level : "note"}` }, element("strong", {}, title), " ", detail),
   );
-  return element("ul", { class: "advisories", role: "status", "aria-label": "Advisories" }, items);
+  return element("ul", { class: "advisories", "aria-label": "Advisories", ...attributes }, items);
 }
 
-const ADVISORY_LEVELS = new Set(["notice", "warning", "error"]);
+const ADVISORY_LEVELS = new Set(["note", "warning", "error"]);
 
 /** From problems to trained examples: a bar for each stage, and below it what was lost on the way. */
 export function funnel(stages) {
@@ -140,12 +140,13 @@ export function repairMatrix(repair) {
   return matrix("Repair", "what became of the attempts", "Attempt", "Refinement", (before, after) => repair[`${before}_to_${after}`] ?? 0);
 }
 
-/** The teacher's verdicts against the grades of the attempts. */
-export function verdictMatrix(judged) {
+/** The teacher's verdicts against the grades of the attempts, and how many critiques are nothing but a verdict. */
+export function verdictMatrix(judged, numEmpty) {
   if (!Object.keys(judged).length) return null;
   const number = (grade, verdict) => judged[`${verdict}_${grade}`] ?? 0;
   const verdicts = ["right", "wrong", ...(number("right", "missing") + number("wrong", "missing") ? ["missing"] : [])];
-  return matrix("Verdicts", "of the teacher, against the reference", "Attempt", "Verdict", number, verdicts);
+  const empty = numEmpty ? `; ${counted(numEmpty, "critique")} without a word more` : "";
+  return matrix("Verdicts", `of the teacher, against the reference${empty}`, "Attempt", "Verdict", number, verdicts);
 }
 
 function matrix(title, note, rowName, columnName, number, columns = ["right", "wrong"]) {

@@ -5,7 +5,7 @@
 import { browser } from "./browser.js";
 import { element } from "./dom.js";
 import { shownChanges, shownGains, shownText, view, visible } from "./text.js";
-import { capital, count, counted, spoken } from "./words.js";
+import { capital, count, counted, endWords, spoken } from "./words.js";
 
 /** A browser of records; `show(items)` fills it. */
 export function recordBrowser(controls) {
@@ -109,7 +109,7 @@ function turn(record, name, title, body, besides) {
   const tokens = record[`${name}_tokens`];
   const facts = [
     tokens === undefined ? null : counted(tokens, "token"),
-    record[`${name}_finish_reason`] === "length" ? "cut at its limit" : null,
+    endWords(record[`${name}_finish_reason`]),
     cutWords(record.cut?.[name]),
   ];
   const thinking = record[`${name}_thinking`];

@@ -14,6 +14,11 @@ export function counted(value, noun) {
   return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
+/** Why a generation did not end by itself, or nothing. */
+export function endWords(reason) {
+  return { length: "cut at its limit", repetition: "ended since it repeats itself" }[reason] ?? null;
+}
+
 /** 0.1234 as 12.3 %. */
 export function percent(share, digits = 1) {
   return share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)}\u202f%`;
@@ -35,6 +40,11 @@ export function significant(value) {
   if (value === null || value === undefined) return "–";
   if (Math.abs(value) >= 1000) return count(value);
   return String(Number(value.toPrecision(3)));
+}
+
+/** Nats per token to four places, with a minus sign that is one. */
+export function nats(value) {
+  return value === null || value === undefined ? "–" : value.toFixed(4).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
 }
 
 /** p-values never look more exact than they are. */

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cgd_ray.data.prompts import CONCLUSION
+from cgd_ray.data.records import CUT
 from cgd_ray.engines.engine import Generation
 from cgd_ray.selection.verdicts import without_conclusion
 
@@ -21,7 +22,7 @@ async def concluded(choose: Callable[[str], Awaitable[Generation]], row: dict[st
 
     `choose` has the engine go on from what it is given with one of CHOICES.
     """
-    if row["critique_finish_reason"] == "length" or not row["critique"].strip():
+    if row["critique_finish_reason"] in CUT or not row["critique"].strip():
         return row
     beginning = f"{without_conclusion(row['critique'])}\n\n{CONCLUSION}".lstrip()
     choice = await choose(beginning)

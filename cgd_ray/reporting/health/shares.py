@@ -1,29 +1,15 @@
-"""What an advisory is, and when a share is surely large, or surely smaller than it was.
+"""When a share is surely large, or surely smaller than it was.
 
 A view looks at a run thousands of times, so a threshold that chance alone crosses now and then would cry wolf. A share counts as above a
 threshold, or as changed, only where its Wilson interval of three standard deviations says so: 1 row of 32 proves nothing, 3 of 3 do.
 How to use: `if is_above(failed, rows, 0.01): Advisory(level="warning", title=..., detail=...)`.
 """
 
-from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
 
 DEVIATIONS = 3.0
 """Half the width of an interval. One look in 700 crosses a threshold at which the share really is; two shares that are equal come apart,
 where each has its own interval, in about one look in 45,000."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advisory:
-    """Something that is wrong with a run, and what to do about it."""
-
-    level: Literal["warning", "error"]
-    """error: what the run makes from here on is mostly lost, or it is about to end."""
-    title: str
-    """A few words, without figures."""
-    detail: str
-    """The figures, and the setting to change."""
 
 
 def interval(count: int, total: int) -> tuple[float, float]:

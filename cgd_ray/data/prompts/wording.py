@@ -1,15 +1,12 @@
 """Every word that is sent to a model, for every role; nothing else in the project knows wording.
 
-A YAML file (setting `prompts`) overrides any of the templates by name. Data is put in place of {question}, {attempt} and {critique}
-in one pass, so braces inside data stay data. How to use: `prompts = load_prompts(config.prompts); prompts.solve_messages(question)`.
+A set for a family of models, or a YAML file, overrides any of the templates by name (loading.py). Data is put in place of {question},
+{attempt} and {critique} in one pass, so braces inside data stay data. How to use: `prompts.solve_messages(question, system)`.
 """
 
 import re
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
-
-from cgd_ray.config.yaml_text import read_yaml
 
 Role = Literal["system", "user", "assistant"]
 Wording = Literal["solve", "choose", "follow"]
@@ -29,20 +26,6 @@ SIGN_OF_LIFE = "Say yes."
 
 CONCLUSION = "Conclusion:"
 """What the last line of a critique begins with, as the template asks for it."""
-
-_FIELD = re.compile(r"\{(question|attempt|critique|refinement|reference_answer|reference_solution)\}")
-"""What a template may seem to ask for; other braces are text, as LaTeX has them."""
-_PLACEHOLDERS: dict[str, set[str]] = {
-    "solve": {"question"},
-    "choose": {"question"},
-    "follow": {"question"},
-    "critique": {"question", "attempt"},
-    "refine": set(),
-    "revise": {"critique"},
-    "revise_without_attempt": {"question", "critique"},
-    "revise_without_critique": set(),
-    "generic_critique": set(),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,35 +113,6 @@ class Prompts:
             Message(role="assistant", content=attempt),
             Message(role="user", content=self.revise_without_critique),
         ]
-
-
-def load_prompts(path: str | None) -> Prompts:
-    """The default wording, overridden by a YAML mapping of template names. Raises ValueError that names file and template."""
-    if path is None:
-        return Prompts()
-    if not Path(path).exists():
-        raise ValueError(f"prompts file {path} does not exist; set prompts to a YAML file or null")
-    try:
-        tree = read_yaml(Path(path))
-    except ValueError as error:
-        raise ValueError(f"prompts file {path} {error}") from None
-    names = [field.name for field in fields(Prompts)]
-    if not isinstance(tree, dict):
-        raise ValueError(f"prompts file {path} is no mapping of template names; valid names: {', '.join(names)}")
-    for name, template in tree.items():
-        if name not in names:
-            raise ValueError(f"prompts file {path}: unknown template {name}; valid names: {', '.join(names)}")
-        if template is None and name not in _PLACEHOLDERS:
-            continue  # no system message
-        if not isinstance(template, str):
-            raise ValueError(f"prompts file {path}: template {name} is {template!r}, not a text; put it in quotes")
-        mine, found = _PLACEHOLDERS.get(name, set()), set(_FIELD.findall(template))
-        if lacking := sorted(mine - found):
-            raise ValueError(f"prompts file {path}: template {name} lacks {{{lacking[0]}}}, so the model would never see it; add it")
-        if foreign := sorted(found - mine):
-            has = ", ".join(f"{{{field}}}" for field in sorted(mine)) or "no fields"
-            raise ValueError(f"prompts file {path}: template {name} holds {{{foreign[0]}}}, which would be sent as it stands; it has {has}")
-    return Prompts(**tree)
 
 
 def _system(text: str | None) -> list[Message]:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cgd_ray.reporting.health.advisory import has_fallen, interval, is_above
+from cgd_ray.reporting.health.shares import has_fallen, interval, is_above
 
 
 def test_nothing_to_judge_by_proves_nothing() -> None:
