@@ -29,6 +29,11 @@ def longest_context(model: str) -> int | None:
         text = AutoConfig.from_pretrained(model).get_text_config()
     except (ValueError, KeyError):
         return None  # of an architecture that vLLM may know and transformers does not
+    return context_of(text)
+
+
+def context_of(text: Any) -> int | None:
+    """The same of its text config."""
     own = getattr(text, "model_max_length", None)  # Command-R's
     lengths = [own] if own else [length for name in LENGTHS if (length := getattr(text, name, None)) is not None]
     return None if not lengths else math.floor(min(lengths) * _scaling(text))

@@ -35,9 +35,10 @@ from cgd_ray.training.model.determinism import repeat_every_bit
 from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
 from cgd_ray.training.notices import Notice, Notices
 from cgd_ray.training.observe.metrics import MetricsLog, read_metrics
-from cgd_ray.training.observe.throughput import model_flops, peak_flops, peak_memory_gib
+from cgd_ray.training.observe.throughput import peak_flops, peak_memory_gib
 from cgd_ray.training.observe.timing import StepTimer
 from cgd_ray.training.observe.trackers import start_trackers
+from cgd_ray.training.observe.work import model_flops
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 
 from cgd_ray.training.model.experts import experts_per_token, fused_experts
 from cgd_ray.training.model.loss import backbone_of
-from cgd_ray.training.observe.throughput import FORWARD_AND_BACKWARD, FROZEN, ModelSize
+from cgd_ray.training.observe.work import FORWARD_AND_BACKWARD, FROZEN, ModelSize
 
 _WITHOUT_ATTENTION = ("linear_attention", "conv", "mamba", "mlp", "moe", "hybrid", "recurrent")
 

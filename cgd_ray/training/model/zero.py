@@ -24,7 +24,7 @@ from cgd_ray.training.model import zero_state
 from cgd_ray.training.model.lora import add_adapters, exported_weights
 from cgd_ray.training.model.size import model_size
 from cgd_ray.training.model.zero_settings import init_settings, is_plain, settings
-from cgd_ray.training.observe.throughput import ModelSize
+from cgd_ray.training.observe.work import ModelSize
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.training.observe.throughput import ModelSize
+from cgd_ray.training.observe.work import ModelSize
 
 LARGEST_REDUCE_BUCKET = 200_000_000  # elements; ZeRO keeps buffers of this size, so a small model gets small ones
 

@@ -12,7 +12,7 @@ from cgd_ray.training.model.lora import add_adapters
 from cgd_ray.training.model.loss import TargetLoss
 from cgd_ray.training.model.miniature import miniature
 from cgd_ray.training.model.size import model_size
-from cgd_ray.training.observe.throughput import model_flops
+from cgd_ray.training.observe.work import model_flops
 from tests.unit.training.model.test_loss import CPU, batch_of
 
 EXAMPLE = Example(input_ids=list(range(3, 51)), prompt_length=30)

@@ -6,7 +6,7 @@ import pytest
 
 from cgd_ray.config import TrainingConfig
 from cgd_ray.training.model.zero_settings import init_settings, settings
-from cgd_ray.training.observe.throughput import ModelSize
+from cgd_ray.training.observe.work import ModelSize
 
 SIZE = ModelSize(
     num_parameters=1000, hidden_size=8, flops_per_token=6000.0, flops_per_target=0.0, attention_width=8, num_attention_layers=2

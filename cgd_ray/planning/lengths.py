@@ -1,0 +1,136 @@
+"""How long texts are, in tokens: of the problems as they are read, of answers as an earlier run has measured them, or else assumed.
+
+How to use: `lengths = Lengths.of(config, questions, like)`; every field is the mean of a row, as a range.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import pyarrow.parquet as pq
+
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.data.durable import durable_records
+from cgd_ray.data.models import is_hub_name
+from cgd_ray.data.prompts import Message, load_prompts
+from cgd_ray.planning.ranges import Range
+
+CHARACTERS_PER_TOKEN = Range(3.3, 3.9, 2.6)
+"""Of mathematics in English; its reciprocal's bounds, so the low number of tokens comes first."""
+QUESTION_CHARACTERS = Range(260.0, 120.0, 700.0)
+"""Where the problems are not at hand."""
+TURN_TOKENS = 12.0
+"""What a chat template puts around a message."""
+SAMPLE = 200
+"""Problems that are looked at."""
+ANSWER = Range(450.0, 200.0, 1000.0)
+THOUGHTFUL_ANSWER = Range(4000.0, 1500.0, 9000.0)
+CRITIQUE = Range(380.0, 180.0, 900.0)
+"""Mean tokens of a mathematics answer, of one with thoughts, of a critique, where nobody has measured them."""
+MEASURED_ERROR = 2.0
+"""Standard errors around a measured mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Mean tokens of a row."""
+
+    question: Range
+    attempt: Range
+    critique: Range
+    refinement: Range
+    direct: Range
+    student_overhead: float
+    """Template and wording around the question, for the student."""
+    teacher_overhead: float
+    """The same of the critique's turn."""
+    refine_overhead: float
+    """Of the refinement's request."""
+    revise_overhead: float
+    """Of the revision's request, as the student sees it in training."""
+    source: str
+    """Where the answers' lengths come from."""
+
+    @property
+    def example(self) -> Range:
+        """An example of the arm cgd: the problem, the attempt, the critique, the refinement."""
+        return self.question + self.attempt + self.critique + self.refinement + (self.student_overhead + self.revise_overhead)
+
+
+def measured_or_assumed(config: Config, questions: Sequence[str], like: Path | None) -> Lengths:
+    """Lengths for a config; `like` is a run directory whose records tell those of the answers."""
+    prompts = load_prompts(config.prompts)
+    student, teacher = _Counter(config.student), _Counter(config.teacher)
+    answers = None if like is None else _measured(like)
+    source = "assumed; --pilot 64 measures them" if answers is None else f"measured in {like}"
+    if answers is None:
+        answers = {
+            "attempt": _assumed(config.student, ANSWER),
+            "critique": _assumed(config.teacher, CRITIQUE),
+            "refinement": _assumed(config.teacher, ANSWER),
+            "direct": _assumed(config.teacher, ANSWER),
+        }
+    return Lengths(
+        question=_of_questions(questions, student),
+        **{turn: answers.get(turn, answers["refinement"]) for turn in ("attempt", "critique", "refinement", "direct")},
+        student_overhead=_tokens(prompts.solve_messages("", prompts.student_system), student),
+        teacher_overhead=_tokens(prompts.critique_messages("", ""), teacher),
+        refine_overhead=_tokens(prompts.refine_messages("", "", ""), teacher) - _tokens(prompts.critique_messages("", ""), teacher),
+        revise_overhead=_tokens(prompts.revise_messages("", "", ""), student)
+        - _tokens(prompts.solve_messages("", prompts.student_system), student),
+        source=source,
+    )
+
+
+def _assumed(role: RoleConfig, usual: Range) -> Range:
+    """Of a turn of this role, cut at its limit."""
+    return (THOUGHTFUL_ANSWER if role.thinking is not None else usual).at_most(role.sampling.max_tokens)
+
+
+def _measured(run_dir: Path) -> dict[str, Range]:
+    """Mean tokens of each turn, with its standard error, in the records of a run. Raises ValueError where there are none."""
+    parts = durable_records(run_dir / "records").parts
+    if not parts:
+        raise ValueError(f"{run_dir} holds no records to take lengths from; give the run directory of a generation that has come further")
+    names = pq.read_schema(parts[0]).names
+    found: dict[str, Range] = {}
+    for turn in ("attempt", "critique", "refinement", "direct"):
+        if f"{turn}_tokens" in names:
+            counts = [count for part in parts for count in pq.read_table(part, columns=[f"{turn}_tokens"])[0].to_pylist() if count]
+            if counts:
+                found[turn] = _mean(counts)
+    return found
+
+
+def _mean(counts: Sequence[int]) -> Range:
+    """A mean within its standard errors, as a few long answers move it."""
+    mean = fmean(counts)
+    error = MEASURED_ERROR * (fmean([(count - mean) ** 2 for count in counts]) / len(counts)) ** 0.5
+    return Range(mean, mean - error, mean + error)
+
+
+class _Counter:
+    """Counts tokens of a text: by the model's own tokenizer where it is here, else by its characters."""
+
+    def __init__(self, role: RoleConfig) -> None:
+        from tokenizers import Tokenizer
+
+        file = Path(role.model) / "tokenizer.json"
+        self._tokenizer = None if role.api is not None or is_hub_name(role.model) or not file.exists() else Tokenizer.from_file(str(file))
+
+    def __call__(self, text: str) -> Range:
+        if self._tokenizer is None:
+            return Range.exactly(len(text)) / CHARACTERS_PER_TOKEN
+        return Range.exactly(len(self._tokenizer.encode(text, add_special_tokens=False).ids))
+
+
+def _of_questions(questions: Sequence[str], counter: _Counter) -> Range:
+    if not questions:
+        return QUESTION_CHARACTERS / CHARACTERS_PER_TOKEN
+    sample = [counter(question) for question in questions[:: max(1, len(questions) // SAMPLE)]]
+    return Range(*(fmean(getattr(count, bound) for count in sample) for bound in ("likely", "low", "high")))
+
+
+def _tokens(messages: Sequence[Message], counter: _Counter) -> float:
+    return sum(counter(message.content).likely + TURN_TOKENS for message in messages)
