@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from cgd_ray import __version__
-from cgd_ray.commands import clusters, comparing, jobs, looking, running, seeing
+from cgd_ray.commands import clusters, comparing, jobs, looking, planning, running, seeing
 from cgd_ray.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"cgd {__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (running, seeing, looking, comparing, jobs, clusters):
+    for family in (planning, running, seeing, looking, comparing, jobs, clusters):
         family.add(commands)
     return made
 

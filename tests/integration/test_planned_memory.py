@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.planning.counting import count
-from cgd_ray.planning.training_memory import state_bytes
+from cgd_ray.planning.memory.training import state_bytes
+from cgd_ray.planning.models.counting import count
 from cgd_ray.training.meeting import Meeting
 from cgd_ray.training.model.zero import ZeroEngine, use_accelerator
 from tests.builders import tiny_model

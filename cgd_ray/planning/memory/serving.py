@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cgd_ray.config import RoleConfig
 from cgd_ray.engines.vllm_engine import SHARED_GPU_MEMORY, cpu_cache_bytes
-from cgd_ray.planning.facts import ModelFacts
+from cgd_ray.planning.models.facts import ModelFacts
 
 GIB = 2**30
 UTILISATION = 0.9

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cgd_ray.config import TrainingConfig
-from cgd_ray.planning.facts import ModelFacts
+from cgd_ray.planning.models.facts import ModelFacts
 from cgd_ray.training.model.zero_settings import LARGEST_REDUCE_BUCKET, is_plain
 
 GIB = 2**30

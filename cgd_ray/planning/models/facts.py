@@ -1,6 +1,6 @@
 """What a plan needs to know of a model: a few numbers, from its config alone; no weights are loaded.
 
-Those of the recipes' models ship with the package (known_models.json, made by `python -m cgd_ray.planning.counting MODEL...`), so they are
+Those of the recipes' models ship with the package (known_models.json, made by `python -m cgd_ray.planning.models.counting`), so they are
 planned without a network and in a second; any other model is built on no device and counted (counting.py).
 How to use: `facts = facts_of(config.student.model)`.
 """
@@ -72,6 +72,6 @@ def facts_of(model: str) -> tuple[ModelFacts, str]:
     """
     if model in known_models() and not Path(model).is_dir():
         return ModelFacts.from_dict(known_models()[model]["facts"]), "known model"
-    from cgd_ray.planning.counting import count_model
+    from cgd_ray.planning.models.counting import count_model
 
     return count_model(model), "counted from its config"

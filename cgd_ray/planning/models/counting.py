@@ -1,6 +1,6 @@
 """Counts a model's numbers by building it without memory: torch's fake tensors have shapes and no content.
 
-`python -m cgd_ray.planning.counting MODEL...` counts models of known_models.json again and writes them there.
+`python -m cgd_ray.planning.models.counting MODEL...` counts models of known_models.json again and writes them there.
 How to use: `facts = count_model("path/or/name")`; `count(AutoConfig.for_model("llama"))`.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cgd_ray.engines.contexts import context_of
-from cgd_ray.planning.facts import KNOWN, ModelFacts, known_models
+from cgd_ray.planning.models.facts import KNOWN, ModelFacts, known_models
 from cgd_ray.training.model.attention import implementation_for
 from cgd_ray.training.model.experts import experts_per_token
 from cgd_ray.training.model.loss import backbone_of

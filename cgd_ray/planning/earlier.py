@@ -1,0 +1,98 @@
+"""What an earlier run on the same hardware has taken: its own ledger in summary.json and metrics.jsonl, scaled to another config.
+
+It stands in for bounds where there are none, as on CPUs, and replaces them where there are.
+How to use: `earlier = EarlierRun.read(Path("runs/pilot"))`; `earlier.generation_seconds(rows)`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgd_ray.config import Config, TrainingConfig
+from cgd_ray.data.rundir import RunDir, read_json
+from cgd_ray.planning.ranges import Range
+
+TIME_ERROR = 0.2
+"""Between two runs of one config on one machine, and between what is scaled and what comes out."""
+RECOMPUTING = 4 / 3
+"""What activation checkpointing makes of a step: three passes become four."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """One run's ledger."""
+
+    config: Config
+    rows: int
+    """Records that it made."""
+    seconds: Mapping[str, float]
+    """Wall time by stage; `start` is what is before the first."""
+    busy_seconds: Mapping[str, float]
+    """Of engines, by role, all replicas together."""
+    step_seconds: float
+    """Median of a training step; 0 where nothing was trained."""
+    steps: int
+    tokens_per_step: float
+    answers: int
+    """To evaluation problems, of all models."""
+
+    @classmethod
+    def read(cls, directory: Path) -> "EarlierRun":
+        """Raises ValueError, one line, for a directory without a finished generation."""
+        run = RunDir(directory)
+        summary, config = read_json(run.summary), run.recorded_config()
+        if summary is None or config is None or summary["generation"] is None:
+            raise ValueError(f"{directory} holds no run that has generated, so it tells no times; give one whose generation is finished")
+        steps = _steps(run.metrics)
+        return cls(
+            config=config,
+            rows=summary["records"]["written"],
+            seconds=summary["seconds"],
+            busy_seconds={role: summary["generation"][role]["engine_seconds"] for role in ("student", "teacher")},
+            step_seconds=_median([step["time/step_s"] for step in steps]),
+            steps=len(steps),
+            tokens_per_step=sum(step["train/tokens"] for step in steps) / max(1, len(steps)),
+            answers=sum(_answers(report) for model in summary["evaluation"].values() for report in (model or {}).values()),
+        )
+
+    def generation_seconds(self, config: Config, rows: int) -> Range:
+        """The start as it was; the rows as fast as they went, by the busier role."""
+        busy = max(seconds / getattr(self.config, role).placement.max_replicas for role, seconds in self.busy_seconds.items())
+        start = max(0.0, self.seconds["generate"] - busy)
+        replicas = min(
+            getattr(config, role).placement.max_replicas / getattr(self.config, role).placement.max_replicas for role in self.busy_seconds
+        )
+        return Range.around(start + busy * rows / max(1, self.rows) / replicas, TIME_ERROR)
+
+    def training_seconds(self, training: TrainingConfig, steps: int, tokens: float) -> Range:
+        """The start as it was; each token as fast as one was, but for what is computed again and for more or fewer workers."""
+        was = self.config.training
+        if not self.steps:
+            raise ValueError("the earlier run has trained nothing, so it tells no time of a training; give one that has")
+        start = max(0.0, self.seconds["train"] - self.steps * self.step_seconds)
+        again = (RECOMPUTING if training.activation_checkpointing else 1.0) / (RECOMPUTING if was.activation_checkpointing else 1.0)
+        workers = was.worker_range[1] / training.worker_range[1]
+        step = self.step_seconds * (tokens / max(1, steps)) / self.tokens_per_step * again * workers
+        return Range.around(start + steps * step, TIME_ERROR)
+
+    def evaluation_seconds(self, answers: int) -> Range:
+        """As long as an answer took, start included, since most of a short evaluation is that."""
+        if not self.answers:
+            return Range.exactly(0.0)
+        return Range.around(self.seconds["evaluate"] * max(1.0, answers / self.answers), TIME_ERROR)
+
+
+def _steps(metrics: Path) -> list[dict[str, Any]]:
+    if not metrics.exists():
+        return []
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _answers(report: Mapping[str, Any] | None) -> int:
+    return 0 if report is None else report["num_problems"] * report["num_samples"]
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

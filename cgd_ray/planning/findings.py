@@ -1,0 +1,202 @@
+"""What is wrong with a plan, and the smallest change that mends it.
+
+How to use: `findings = [*placement(...), *contexts(...), *memory_of_training(...)]`; one that `refuses` ends a run before it begins.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cgd_ray.cluster.capacity import check_cluster
+from cgd_ray.cluster.connection import Resources
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.planning.hardware import Machine, Machines
+from cgd_ray.planning.memory.serving import GIB, EngineMemory, engine_memory
+from cgd_ray.planning.memory.training import smallest_that_fits, training_memory
+from cgd_ray.planning.models.facts import ModelFacts
+
+CERTAIN = 0.85
+"""Share of a planned memory below which the real one will hardly be: a run is refused where not even that is there."""
+HOST_RESERVE_GIB = 8.0
+"""Of a node's memory, for Ray, its object store's floor and the system."""
+FEW_PLACES = 8
+"""Requests at once, below which an engine's GPU mostly waits for its memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line for the user."""
+
+    text: str
+    """What is wrong, with the arithmetic."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """The smallest change that mends it, where there is one."""
+    refuses: bool = False
+    """Whether the run cannot work."""
+
+    def __str__(self) -> str:
+        return f"{self.text}{self.remedy}"
+
+    @property
+    def remedy(self) -> str:
+        """To be pasted behind the command."""
+        words = " ".join(f"{key}={_yaml(value)}" for key, value in self.overrides.items())
+        return f"; {words}" if words else ""
+
+
+def _yaml(value: Any) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
+
+
+def placement(config: Config, resources: Resources, phases: Collection[str]) -> Iterator[Finding]:
+    """Whether each phase can ever be placed: in sums, on single nodes, and all that runs together packed by Ray's own autoscaler."""
+    for phase in phases:
+        try:
+            check_cluster(config, resources, [phase])
+        except ValueError as error:
+            yield Finding(text=str(error), refuses=True)
+            continue
+        if left := _not_packed(config, resources, phase):
+            yield Finding(
+                text=f"{phase} has room in all, but not on these nodes together: {left} find no node beside the others; give larger nodes, "
+                "or smaller replicas",
+                refuses=True,
+            )
+
+
+def _not_packed(config: Config, resources: Resources, phase: str) -> str:
+    """What Ray's bin packing leaves over of what the phase begins with; empty where all finds a place."""
+    from ray.autoscaler._private.resource_demand_scheduler import get_bin_pack_residual
+
+    have = [dict(node.resources) for node in resources.nodes]
+    asked = [demand for name, placed in pieces(config, phase).items() for demand in [placed] * _count(config, name)]
+    left, _ = get_bin_pack_residual(have, asked)
+    return ", ".join(sorted({_described(piece) for piece in left}))
+
+
+def pieces(config: Config, phase: str) -> dict[str, dict[str, float]]:
+    """What each process of a phase asks Ray for on one node."""
+    engines = {"generate": ("student", "teacher"), "live": ("student", "teacher"), "evaluate": ("student",), "train": ()}[phase]
+    asked = {name: _of_engine(getattr(config, name)) for name in engines if getattr(config, name).api is None}
+    if phase in ("train", "live"):
+        asked["training"] = {"CPU": config.training.cpus_per_worker or 1.0, "GPU": float(config.training.use_gpu)}
+    return {name: {kind: amount for kind, amount in demand.items() if amount} for name, demand in asked.items()}
+
+
+def _of_engine(role: RoleConfig) -> dict[str, float]:
+    placed = role.placement
+    kind = {} if placed.accelerator_type is None else {f"accelerator_type:{placed.accelerator_type}": 0.001}
+    return {"CPU": placed.cpus_per_replica, "GPU": placed.gpus_per_replica, **kind}
+
+
+def _count(config: Config, name: str) -> int:
+    if name == "training":
+        return config.training.worker_range[0]
+    role: RoleConfig = getattr(config, name)
+    return role.placement.min_replicas * role.placement.nodes_per_replica
+
+
+def _described(piece: Mapping[str, float]) -> str:
+    return "(" + ", ".join(f"{amount:g} {kind}s" for kind, amount in piece.items() if not kind.startswith("accelerator")) + ")"
+
+
+def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Mapping[str, float]) -> Iterator[Finding]:
+    """Every context is one that its model was made for, and holds its prompts and answers."""
+    for name, model in facts.items():
+        role: RoleConfig = getattr(config, name)
+        limit = model.longest_context
+        if limit is not None and role.context_length > limit:
+            yield Finding(
+                text=f"{name}.context_length is {role.context_length} and {role.model} was made for {limit} tokens",
+                overrides={f"{name}.context_length": limit},
+                refuses=True,
+            )
+        needed = math.ceil(longest_prompt[name] + role.sampling.max_tokens)
+        if role.api is None and needed > role.context_length:
+            yield Finding(
+                text=f"{name}: a usual prompt of {longest_prompt[name]:,.0f} tokens and sampling.max_tokens {role.sampling.max_tokens} are "
+                f"{needed:,} together, and context_length is {role.context_length}: long answers will be cut",
+                overrides={f"{name}.context_length": min(needed, limit or needed)},
+            )
+    limit = facts["student"].longest_context
+    if limit is not None and config.training.context_length > limit:
+        yield Finding(
+            text=f"training.context_length is {config.training.context_length} and {config.student.model} was made for {limit} tokens",
+            overrides={"training.context_length": limit},
+            refuses=True,
+        )
+
+
+def memory_of_engine(name: str, role: RoleConfig, facts: ModelFacts, machine: Machine | None) -> Iterator[Finding]:
+    """The GPUs of an engine hold its weights and at least one request of its longest."""
+    gpu = None if machine is None else machine.accelerator
+    if role.placement.gpus_per_replica == 0 or gpu is None:
+        return
+    if role.placement.gpus_per_replica >= 1 and facts.num_attention_heads % int(role.placement.gpus_per_replica):
+        divisors = [n for n in (8, 4, 2, 1) if facts.num_attention_heads % n == 0]
+        yield Finding(
+            text=f"{name}.placement.gpus_per_replica is {role.placement.gpus_per_replica:g}, which does not divide the "
+            f"{facts.num_attention_heads} heads of {role.model}",
+            overrides={f"{name}.placement.gpus_per_replica": divisors[0]},
+            refuses=True,
+        )
+        return
+    memory = engine_memory(role, facts, gpu.memory_bytes)
+    if memory.cached_tokens < role.context_length:
+        yield _too_large(name, role, facts, machine, memory)
+    elif memory.places(role.context_length / 2, role.placement.requests_in_flight) < min(FEW_PLACES, role.placement.requests_in_flight):
+        yield Finding(
+            text=f"{name}: the cache of one engine holds {memory.cached_tokens:,} tokens, which are few requests at once; more GPUs for "
+            "each engine would be faster"
+        )
+
+
+def _too_large(name: str, role: RoleConfig, facts: ModelFacts, machine: Machine | None, memory: EngineMemory) -> Finding:
+    """The arithmetic, and the fewest GPUs of a node, or the longest context, that would do."""
+    assert machine is not None, "the caller has its GPUs"
+    assert machine.accelerator is not None, "the caller has its GPUs"
+    gpu, gpus = machine.accelerator, role.placement.gpus_of_replica
+    text = (
+        f"{name}: {gpus:g} x {gpu.name} of {gpu.memory_bytes / GIB:.0f} GiB hold {memory.weights / GIB:.1f} GiB of weights and "
+        f"{memory.workspace / GIB:.1f} GiB of workspace each, and what is left is room for {memory.cached_tokens:,} tokens, less than one "
+        f"request of context_length {role.context_length:,}"
+    )
+    for number in (1, 2, 4, 8):
+        if gpus < number <= machine.gpus and facts.num_attention_heads % number == 0:
+            larger = role.model_copy(update={"placement": role.placement.model_copy(update={"gpus_per_replica": float(number)})})
+            if engine_memory(larger, facts, gpu.memory_bytes).cached_tokens >= role.context_length:
+                return Finding(text=text, overrides={f"{name}.placement.gpus_per_replica": number}, refuses=True)
+    if memory.cached_tokens >= 1024:
+        return Finding(text=text, overrides={f"{name}.context_length": memory.cached_tokens // 1024 * 1024}, refuses=True)
+    return Finding(
+        text=f"{text}; no number of GPUs of one such node holds it: take larger GPUs, or a smaller or quantised model", refuses=True
+    )
+
+
+def memory_of_training(config: Config, facts: ModelFacts, machines: Machines, target_share: float) -> Iterator[Finding]:
+    """A rank fits on its GPU and, with what is offloaded, in its share of the node's memory."""
+    training, (world_size, _) = config.training, config.training.worker_range
+    machine = machines.for_type(None) if training.use_gpu else max(machines.nodes, key=lambda node: node.memory_gib)
+    if machine is None:
+        return
+    per_node = min(world_size, machine.gpus if training.use_gpu else world_size)
+    host = (machine.memory_gib - HOST_RESERVE_GIB * training.use_gpu) * GIB / per_node
+    device = machine.accelerator.memory_bytes if training.use_gpu and machine.accelerator is not None else host
+    memory = training_memory(training, facts, world_size, target_share)
+    for what, needed, have in (("GPU", memory.device_bytes, device), ("host memory", memory.host_bytes, host)):
+        if needed <= have:
+            continue
+        fitting = smallest_that_fits(training, facts, world_size, device, host)
+        parts = memory.device if what == "GPU" else memory.host
+        largest = ", ".join(f"{name} {amount / GIB:.1f}" for name, amount in sorted(parts.items(), key=lambda part: -part[1])[:4])
+        where = what if training.use_gpu else "host memory"
+        text = f"training: a rank needs {needed / GIB:.1f} GiB of {where} at its highest ({largest}) and has {have / GIB:.1f}"
+        if fitting is None:
+            text += "; no stage, checkpointing or offloading of these settings fits: take more workers, or lower training.context_length"
+        changed = {} if fitting is None else _changed(training.model_dump(mode="json"), fitting.model_dump(mode="json"))
+        yield Finding(text=text, overrides=changed, refuses=CERTAIN * needed > have)
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"training.{name}": value for name, value in after.items() if value != before[name]}

@@ -1,0 +1,1 @@
+"""What a rank and an engine hold at their highest moment."""

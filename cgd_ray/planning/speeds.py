@@ -1,0 +1,73 @@
+"""How fast an engine generates and a rank trains: from the hardware's bounds, or as an earlier run on it has shown.
+
+A decoding step reads all weights once and the keys and values of all requests; a prompt, and a training step, are bound by arithmetic. How
+much of these bounds is reached is a range: what is published for vLLM and for trainers, and what this project measured on an H100-class GPU
+(docs/benchmarks.md).
+How to use: `rate = engine_rate(role, facts, gpu, places=256, context=2000)`; `training_flops(training, gpu, world_size)`.
+"""
+
+from dataclasses import dataclass
+
+from cgd_ray.config import RoleConfig, TrainingConfig
+from cgd_ray.planning.models.facts import ModelFacts
+from cgd_ray.planning.ranges import Range
+from cgd_ray.process.accelerators import Gpu
+
+DECODING_EFFICIENCY = Range(0.65, 0.45, 0.85)
+"""Share of the bound that decoding reaches."""
+PROMPT_EFFICIENCY = Range(0.5, 0.35, 0.65)
+"""The same of reading prompts."""
+TRAINING_EFFICIENCY = Range(0.42, 0.3, 0.52)
+"""Model FLOP/s over the peak: honest MFU, without what is computed again."""
+RECOMPUTED = 0.75
+"""What activation checkpointing leaves of it: a forward pass more for each three."""
+OFFLOADED = {"none": 1.0, "optimizer": 0.7, "parameters": 0.4}
+"""What waiting for host memory leaves of it."""
+STEP_OVERHEAD_S = Range(0.004, 0.002, 0.008)
+"""Of a decoding step: scheduling, sampling, launching kernels."""
+ENGINE_START_S = Range(120.0, 60.0, 300.0)
+"""From nothing to the first token on a GPU, without reading the weights."""
+TRAINING_START_S = Range(90.0, 45.0, 240.0)
+"""From nothing to the first step, without reading the weights."""
+READ_BYTES_PER_S = Range(1.0e9, 3.0e9, 0.3e9)
+"""At which a node reads weights from shared storage; its bounds are those of the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRate:
+    """Of one engine with all its GPUs, in tokens per second."""
+
+    output: Range
+    """Generated, all requests together."""
+    prompt: Range
+    """Of prompts that are not in its cache."""
+
+    def seconds(self, prompt_tokens: Range, output_tokens: Range) -> Range:
+        """For so many tokens."""
+        return prompt_tokens / self.prompt + output_tokens / self.output
+
+
+def engine_rate(role: RoleConfig, facts: ModelFacts, gpu: Gpu, places: int, context: float) -> EngineRate:
+    """With so many requests at once, each so many tokens long on average."""
+    num_gpus = max(role.placement.gpus_of_replica, 1.0)
+    share = role.placement.gpus_per_replica if role.placement.shares_gpu else num_gpus
+    width = 4 if role.engine.get("dtype") == "float32" else 2
+    weights = facts.file_bytes or width * facts.size.num_parameters
+    reading = (weights + places * context * facts.kv_elements_per_token * width) / (gpu.bandwidth * share)
+    computing = places * facts.forward_flops / (gpu.peak_flops * share)
+    step = Range.exactly(max(reading, computing)) / DECODING_EFFICIENCY + STEP_OVERHEAD_S
+    return EngineRate(
+        output=Range.exactly(places) / step,
+        prompt=PROMPT_EFFICIENCY * (gpu.peak_flops * share / facts.forward_flops),
+    )
+
+
+def training_flops(training: TrainingConfig, gpu: Gpu, world_size: int) -> Range:
+    """Model FLOP/s of all ranks together."""
+    recomputed = RECOMPUTED if training.activation_checkpointing else 1.0
+    return TRAINING_EFFICIENCY * (gpu.peak_flops * world_size * recomputed * OFFLOADED[training.offload])
+
+
+def reading_seconds(facts: ModelFacts) -> Range:
+    """Of a model's weights, by each node at the same time."""
+    return Range.exactly(facts.file_bytes or 2.0 * facts.size.num_parameters) / READ_BYTES_PER_S
