@@ -14,11 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from cgd_ray.cluster.connection import Node, Resources
 from cgd_ray.config.base import Count, Settings
+from cgd_ray.config.loading import read_settings
 from cgd_ray.process.accelerators import GIB, GPUS, Gpu, gpu_of
 
 PRICES_OF = date(2025, 12, 1)
@@ -138,15 +138,7 @@ def _described(machine: Machine) -> str:
 
 def read_machines(path: str) -> Machines:
     """Of a YAML file. Raises ValueError, one line, for what is wrong with it."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        machines = Machines.model_validate(content)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}); correct it") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path}: {where}: {first['msg']}; docs/operations.md says what describes a cluster") from None
+    machines = read_settings(Machines, path)
     for machine in machines.nodes:
         machine.accelerator  # noqa: B018  (refuses unknown kinds now)
     return machines

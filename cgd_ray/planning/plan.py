@@ -11,9 +11,10 @@ from typing import Any
 
 from cgd_ray.config import Config, RoleConfig, SourceConfig
 from cgd_ray.evaluation.benchmarks.catalogue import benchmark_named
+from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training
+from cgd_ray.planning.checks.placement import placement
 from cgd_ray.planning.earlier import EarlierRun
 from cgd_ray.planning.estimate import Estimator, Phase
-from cgd_ray.planning.findings import Finding, contexts, memory_of_engine, memory_of_training, placement
 from cgd_ray.planning.hardware import PRICES_OF, STALE_AFTER_DAYS, Machines
 from cgd_ray.planning.lengths import Lengths, measured_or_assumed
 from cgd_ray.planning.memory.serving import EngineMemory, engine_memory

@@ -1,15 +1,13 @@
 """What is wrong with a plan, and the smallest change that mends it.
 
-How to use: `findings = [*placement(...), *contexts(...), *memory_of_training(...)]`; one that `refuses` ends a run before it begins.
+How to use: `findings = [*contexts(...), *memory_of_training(...)]`, and placement.py's; one that `refuses` ends a run before it begins.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cgd_ray.cluster.capacity import check_cluster
-from cgd_ray.cluster.connection import Resources
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.planning.hardware import Machine, Machines
 from cgd_ray.planning.memory.serving import GIB, EngineMemory, engine_memory
@@ -47,58 +45,6 @@ class Finding:
 
 def _yaml(value: Any) -> str:
     return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
-
-
-def placement(config: Config, resources: Resources, phases: Collection[str]) -> Iterator[Finding]:
-    """Whether each phase can ever be placed: in sums, on single nodes, and all that runs together packed by Ray's own autoscaler."""
-    for phase in phases:
-        try:
-            check_cluster(config, resources, [phase])
-        except ValueError as error:
-            yield Finding(text=str(error), refuses=True)
-            continue
-        if left := _not_packed(config, resources, phase):
-            yield Finding(
-                text=f"{phase} has room in all, but not on these nodes together: {left} find no node beside the others; give larger nodes, "
-                "or smaller replicas",
-                refuses=True,
-            )
-
-
-def _not_packed(config: Config, resources: Resources, phase: str) -> str:
-    """What Ray's bin packing leaves over of what the phase begins with; empty where all finds a place."""
-    from ray.autoscaler._private.resource_demand_scheduler import get_bin_pack_residual
-
-    have = [dict(node.resources) for node in resources.nodes]
-    asked = [demand for name, placed in pieces(config, phase).items() for demand in [placed] * _count(config, name)]
-    left, _ = get_bin_pack_residual(have, asked)
-    return ", ".join(sorted({_described(piece) for piece in left}))
-
-
-def pieces(config: Config, phase: str) -> dict[str, dict[str, float]]:
-    """What each process of a phase asks Ray for on one node."""
-    engines = {"generate": ("student", "teacher"), "live": ("student", "teacher"), "evaluate": ("student",), "train": ()}[phase]
-    asked = {name: _of_engine(getattr(config, name)) for name in engines if getattr(config, name).api is None}
-    if phase in ("train", "live"):
-        asked["training"] = {"CPU": config.training.cpus_per_worker or 1.0, "GPU": float(config.training.use_gpu)}
-    return {name: {kind: amount for kind, amount in demand.items() if amount} for name, demand in asked.items()}
-
-
-def _of_engine(role: RoleConfig) -> dict[str, float]:
-    placed = role.placement
-    kind = {} if placed.accelerator_type is None else {f"accelerator_type:{placed.accelerator_type}": 0.001}
-    return {"CPU": placed.cpus_per_replica, "GPU": placed.gpus_per_replica, **kind}
-
-
-def _count(config: Config, name: str) -> int:
-    if name == "training":
-        return config.training.worker_range[0]
-    role: RoleConfig = getattr(config, name)
-    return role.placement.min_replicas * role.placement.nodes_per_replica
-
-
-def _described(piece: Mapping[str, float]) -> str:
-    return "(" + ", ".join(f"{amount:g} {kind}s" for kind, amount in piece.items() if not kind.startswith("accelerator")) + ")"
 
 
 def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Mapping[str, float]) -> Iterator[Finding]:
