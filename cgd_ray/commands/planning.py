@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgd_ray.commands.options import EXIT_REFUSED, add_config, added, loaded, say
+from cgd_ray.commands.options import EXIT_REFUSED, add_config, added, loaded, positive, say
 
 if TYPE_CHECKING:
     from cgd_ray.config import Config
@@ -20,7 +20,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     where = plan.add_mutually_exclusive_group()
     where.add_argument("--cluster", metavar="FILE", help="YAML file that states the machines; docs/operations.md says how")
     where.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster; this machine if neither is given")
-    plan.add_argument("--like", type=Path, metavar="RUN_DIR", help="an earlier run on the same hardware: its lengths and times are taken")
+    earlier = plan.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--pilot", type=positive, metavar="N", help="run N problems here first, in RUN_DIR-pilot, and plan by what they took"
+    )
+    earlier.add_argument(
+        "--like", type=Path, metavar="RUN_DIR", help="an earlier run on the same hardware: its lengths and times are taken"
+    )
     plan.add_argument("--output", type=Path, metavar="FILE", help="where to write plan.json; nowhere if left out")
 
 
@@ -28,10 +34,14 @@ def _plan(parsed: argparse.Namespace) -> int:
     config = loaded(parsed)
     from cgd_ray.planning.plan import make_plan
     from cgd_ray.planning.table import lines_of
+    from cgd_ray.runs.pilot import kept_records, pilot
 
-    plan = make_plan(config, _machines(parsed, config), parsed.like)
+    like = parsed.like if parsed.pilot is None else pilot(config, parsed.pilot)
+    plan = make_plan(config, _machines(parsed, config), like)
     for line in lines_of(plan, config):
         say(line)
+    if parsed.pilot is not None:
+        say(f"the pilot's records are kept: {kept_records(config)} takes them")
     if parsed.output is not None:
         from cgd_ray.data.rundir import write_json
 

@@ -34,6 +34,7 @@ class RunDir:
         self.prompts = self.root / "prompts.yaml"
         self.contents = self.root / "contents.json"
         self.summary = self.root / "summary.json"
+        self.plan = self.root / "plan.json"
         self.logs = self.root / "logs"
         self.seconds = self.root / "seconds.json"
         self.work_list = self.root / "work" / "work_list.parquet"

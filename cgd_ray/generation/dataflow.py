@@ -253,6 +253,7 @@ def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dic
             max_concurrent_calls_per_actor=calls,
         ),
         "num_cpus": placement.cpus_per_replica,
+        "memory": 0,  # else Ray Data asks for a block's from the first block on, and an autoscaler adds no node of a kind that states none
     }
     if placement.nodes_per_replica > 1:
         engine_groups = EngineGroups(placement)

@@ -4,15 +4,16 @@ It stands in for bounds where there are none, as on CPUs, and replaces them wher
 How to use: `earlier = EarlierRun.read(Path("runs/pilot"))`; `earlier.generation_seconds(rows)`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from cgd_ray.config import Config, TrainingConfig
 from cgd_ray.data.rundir import RunDir, read_json
 from cgd_ray.planning.ranges import Range
+from cgd_ray.training.observe.metrics import read_metrics
 
 TIME_ERROR = 0.2
 """Between two runs of one config on one machine, and between what is scaled and what comes out."""
@@ -45,13 +46,13 @@ class EarlierRun:
         summary, config = read_json(run.summary), run.recorded_config()
         if summary is None or config is None or summary["generation"] is None:
             raise ValueError(f"{directory} holds no run that has generated, so it tells no times; give one whose generation is finished")
-        steps = _steps(run.metrics)
+        steps = read_metrics(run.metrics)
         return cls(
             config=config,
             rows=summary["records"]["written"],
             seconds=summary["seconds"],
             busy_seconds={role: summary["generation"][role]["engine_seconds"] for role in ("student", "teacher")},
-            step_seconds=_median([step["time/step_s"] for step in steps]),
+            step_seconds=median([step["time/step_s"] for step in steps] or [0.0]),
             steps=len(steps),
             tokens_per_step=sum(step["train/tokens"] for step in steps) / max(1, len(steps)),
             answers=sum(_answers(report) for model in summary["evaluation"].values() for report in (model or {}).values()),
@@ -84,15 +85,5 @@ class EarlierRun:
         return Range.around(self.seconds["evaluate"] * max(1.0, answers / self.answers), TIME_ERROR)
 
 
-def _steps(metrics: Path) -> list[dict[str, Any]]:
-    if not metrics.exists():
-        return []
-    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line]
-
-
 def _answers(report: Mapping[str, Any] | None) -> int:
     return 0 if report is None else report["num_problems"] * report["num_samples"]
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2] if values else 0.0

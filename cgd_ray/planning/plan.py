@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cgd_ray.config import Config, RoleConfig, SourceConfig
-from cgd_ray.evaluation.benchmarks.catalogue import benchmark_named
+from cgd_ray.config import Config, RoleConfig
+from cgd_ray.planning.asked import Asked, asked_of
 from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training
 from cgd_ray.planning.checks.placement import placement
 from cgd_ray.planning.earlier import EarlierRun
@@ -22,11 +22,6 @@ from cgd_ray.planning.memory.training import RankMemory, training_memory
 from cgd_ray.planning.models.facts import ModelFacts, facts_of
 from cgd_ray.planning.storage import Storage, storage_of
 from cgd_ray.planning.work import Work
-from cgd_ray.problems.mixing import load_training_problems
-from cgd_ray.problems.sources import load_problems
-
-UNKNOWN_PROBLEMS = 1000
-"""Problems of a source that is not at hand and has no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +86,16 @@ class Plan:
         }
 
 
-def make_plan(config: Config, machines: Machines, like: Path | None = None) -> Plan:
-    """`like` is the directory of an earlier run on the same hardware, whose lengths and times are taken.
+def make_plan(config: Config, machines: Machines, like: Path | None = None, asked: Asked | None = None) -> Plan:
+    """`like` is the directory of an earlier run on the same hardware, whose lengths and times are taken; `asked`, what is known already.
 
     Raises ValueError, one line, for what cannot be planned with: problems that cannot be read, a model without a config, an unknown GPU.
     """
-    notes: list[Finding] = []
-    questions, num_problems = _questions(config, notes)
+    asked = asked or asked_of(config)
     counted = {name: facts_of(getattr(config, name).model) for name in ("student", "teacher") if getattr(config, name).api is None}
     facts = {name: found for name, (found, _) in counted.items()}
-    lengths = measured_or_assumed(config, questions, like)
-    work = Work.of(config, num_problems, _num_evaluated(config, notes), lengths)
+    lengths = measured_or_assumed(config, asked.questions, like)
+    work = Work.of(config, asked.num_problems, asked.num_evaluated, lengths)
     estimator = Estimator(config=config, facts=facts, machines=machines, work=work, earlier=None if like is None else EarlierRun.read(like))
     phases = estimator.phases()
     engines = {name: _engine(getattr(config, name), facts[name], machines) for name in facts}
@@ -119,7 +113,7 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None) -> P
         rank=training_memory(config.training, facts["student"], config.training.worker_range[0], work.target_share),
         phases=phases,
         storage=storage_of(config, work, facts["student"]),
-        findings=[*_found(config, machines, facts, lengths, work), *notes, *_stale(phases)],
+        findings=[*_found(config, machines, facts, lengths, work), *(Finding(text=note) for note in asked.notes), *_stale(phases)],
     )
 
 
@@ -147,39 +141,6 @@ def _engine(role: RoleConfig, facts: ModelFacts, machines: Machines) -> EngineMe
     machine = machines.for_type(role.placement.accelerator_type) if role.placement.gpus_per_replica else None
     gpu = None if machine is None else machine.accelerator
     return engine_memory(role, facts, None if gpu is None else gpu.memory_bytes)
-
-
-def _questions(config: Config, notes: list[Finding]) -> tuple[list[str], int]:
-    """The questions that are at hand, perhaps none, and how many problems there will be.
-
-    A source on the hub is not fetched for a plan: its limit says how many, or a number is assumed.
-    """
-    if not _is_here(config.problems):
-        number = config.problems.limit or UNKNOWN_PROBLEMS
-        assumed = "" if config.problems.limit is not None else f", and how many it has is not known: {number:,} are planned for"
-        notes.append(Finding(text=f"problems.path {config.problems.path} is not on this machine, so its lengths are assumed{assumed}"))
-        return [], number
-    found: list[str] = []
-    problems = load_training_problems(config.problems, found)
-    notes += [Finding(text=note) for note in found]
-    return problems["question"].to_pylist(), problems.num_rows
-
-
-def _is_here(source: SourceConfig) -> bool:
-    return Path(source.path).exists()
-
-
-def _num_evaluated(config: Config, notes: list[Finding]) -> int:
-    """Answers that each model is asked for."""
-    if config.evaluation is None:
-        return 0
-    asked, source = 0, config.evaluation.problems
-    if source is not None:
-        number = load_problems(source, "evaluation.problems", []).num_rows if _is_here(source) else source.limit or UNKNOWN_PROBLEMS
-        asked += number * config.evaluation.num_samples
-    for benchmark in config.evaluation.benchmarks:
-        asked += benchmark_named(benchmark.name).size * config.evaluation.samples_of(benchmark)
-    return asked
 
 
 def _stale(phases: Sequence[Phase]) -> list[Finding]:

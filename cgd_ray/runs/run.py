@@ -28,6 +28,7 @@ from cgd_ray.reporting.page.page import refresh_report
 from cgd_ray.reporting.summary import Summary, closing_rows, summarise
 from cgd_ray.runs.contents import contents_of, with_models
 from cgd_ray.runs.lease import leased
+from cgd_ray.runs.planned import tell_plan
 from cgd_ray.runs.remote.working_copy import working_copy
 from cgd_ray.runs.stages import COMMANDS, EVALUATE_BASE, GENERATE, LIVE_RUN, PACK, SELECT, Session, Stage
 from cgd_ray.runs.work_lists import LATER, check_given_records, make_work_lists
@@ -139,6 +140,8 @@ def _work_off(pending: Sequence[Stage], session: Session) -> Config:
             config = settle(config, resources) if recorded is None else as_begun(config, recorded)
             session = replace(session, config=config)
             session.screen.say(f"precision: {', '.join(f'{name} {kind}' for name, kind in chosen(config).items() if kind)}")
+            if phases - {"evaluate"}:
+                tell_plan(config, resources, session.work_lists, run, session.screen.say)
             run.claim(as_begun(session.named, config), session.contents)
             for path, work in session.work_lists.items():
                 write_work_list(work, path)

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cgd_ray.engines.contexts import context_of
 from cgd_ray.planning.models.facts import KNOWN, ModelFacts, known_models
+from cgd_ray.process.console import last_line
 from cgd_ray.training.model.attention import implementation_for
 from cgd_ray.training.model.experts import experts_per_token
 from cgd_ray.training.model.loss import backbone_of
@@ -35,7 +36,13 @@ def count_model(model: str) -> ModelFacts:
             f"model {model} cannot be planned with, as its config.json cannot be read ({reason}); give a directory that holds one, or a "
             "name of the hub where the hub can be reached"
         ) from None
-    return count(config, _quantised_bytes(config, Path(model)))
+    try:
+        return count(config, _quantised_bytes(config, Path(model)))
+    except Exception as error:  # whatever an architecture raises that cannot be run without content
+        raise ValueError(
+            f"model {model} cannot be planned with: a {config.model_type} cannot be built without its weights ({last_line(error)}); plan "
+            "with a model of another family of the same size"
+        ) from error
 
 
 def count(config: Any, file_bytes: int | None = None) -> ModelFacts:
