@@ -11,16 +11,16 @@ from typing import Any
 
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.planning.asked import Asked, asked_of
-from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training
+from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training, money_of_endpoint
 from cgd_ray.planning.checks.placement import placement
-from cgd_ray.planning.earlier import EarlierRun
-from cgd_ray.planning.estimate import Estimator, Phase
 from cgd_ray.planning.hardware import PRICES_OF, STALE_AFTER_DAYS, Machines
 from cgd_ray.planning.lengths import Lengths, measured_or_assumed
 from cgd_ray.planning.memory.serving import EngineMemory, engine_memory
 from cgd_ray.planning.memory.training import RankMemory, training_memory
 from cgd_ray.planning.models.facts import ModelFacts, facts_of
 from cgd_ray.planning.storage import Storage, storage_of
+from cgd_ray.planning.times.earlier import EarlierRun
+from cgd_ray.planning.times.estimate import Estimator, Phase
 from cgd_ray.planning.work import Work
 
 
@@ -113,7 +113,12 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None, aske
         rank=training_memory(config.training, facts["student"], config.training.worker_range[0], work.target_share),
         phases=phases,
         storage=storage_of(config, work, facts["student"]),
-        findings=[*_found(config, machines, facts, lengths, work), *(Finding(text=note) for note in asked.notes), *_stale(phases)],
+        findings=[
+            *_found(config, machines, facts, lengths, work),
+            *money_of_endpoint(config, estimator.endpoint_money()),
+            *(Finding(text=note) for note in asked.notes),
+            *_stale(phases),
+        ],
     )
 
 

@@ -6,10 +6,10 @@ How to use: `for line in lines_of(plan, config): say(line)`.
 from collections.abc import Iterator
 
 from cgd_ray.config import Config
-from cgd_ray.planning.estimate import gpu_hours
 from cgd_ray.planning.memory.serving import GIB
 from cgd_ray.planning.plan import Plan
 from cgd_ray.planning.ranges import Range
+from cgd_ray.planning.times.estimate import gpu_hours
 from cgd_ray.process.console import NAME_WIDTH
 
 LARGE = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))

@@ -32,7 +32,9 @@ def main() -> None:
         f"subnet={subnet['SubnetId']}",
         f"security_group={group}",
     )
-    text = render(read_config("jobs/configs/llama31_8b.yaml", ["run_dir=/shared/runs/a"]), "ray-up-aws", [*places, *MACHINES])
+    text = render(
+        read_config("jobs/configs/recipes/llama31_8b_published.yaml", ["run_dir=/shared/runs/a"]), "ray-up-aws", [*places, *MACHINES]
+    )
     config = prepare_config(yaml.safe_load(text))
     validate_config(config)
     config = _bootstrap_config(config, no_config_cache=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from tests.integration.test_run import RAY
 from tests.processes import free_port, stop
@@ -23,6 +24,7 @@ MOST_NODES = 3
 HEAD_START_S = 180
 # As KubeRay sets them: what a node needs is already in it, so the autoscaler neither logs in to it nor ends it after a late sign of life.
 BARE_NODES = {"disable_node_updaters": True, "disable_launch_config_check": True, "worker_liveness_check": False}
+HEAD = {"RAY_FAKE_CLUSTER": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}
 
 DRIVER = """
 import json, sys, threading, time
@@ -78,7 +80,8 @@ def scaled_from_zero(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     commands = (f"{kind}_{what}" for kind in ("head", "worker") for what in ("setup_commands", "start_ray_commands"))
     scaling = {
         "cluster_name": "logical",
-        "provider": {"type": "fake_multinode", "gcs_address": address, "launch_multiple": True, **BARE_NODES},
+        # all nodes have this machine's address, so only their ids tell them apart
+        "provider": {"type": "fake_multinode", "gcs_address": address, "launch_multiple": True, "use_node_id_as_ip": True, **BARE_NODES},
         "max_workers": MOST_NODES,
         "idle_timeout_minutes": 0.1,
         "head_node_type": "ray.head.default",
@@ -95,7 +98,7 @@ def scaled_from_zero(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(
             [RAY, "start", "--head", "--block", *options, f"--autoscaling-config={tmp_path / 'scaling.json'}"],
-            env={**environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
+            env={**environment, **HEAD, "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
             stdout=log,
             stderr=log,
         )

@@ -13,6 +13,7 @@ from cgd_ray.planning.hardware import Machine, Machines
 from cgd_ray.planning.memory.serving import GIB, EngineMemory, engine_memory
 from cgd_ray.planning.memory.training import smallest_that_fits, training_memory
 from cgd_ray.planning.models.facts import ModelFacts
+from cgd_ray.planning.ranges import Range
 
 CERTAIN = 0.85
 """Share of a planned memory below which the real one will hardly be: a run is refused where not even that is there."""
@@ -63,7 +64,7 @@ def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Ma
             yield Finding(
                 text=f"{name}: a usual prompt of {longest_prompt[name]:,.0f} tokens and sampling.max_tokens {role.sampling.max_tokens} are "
                 f"{needed:,} together, and context_length is {role.context_length}: long answers will be cut",
-                overrides={f"{name}.context_length": min(needed, limit or needed)},
+                overrides=_longer(name, role, needed, limit),
             )
     limit = facts["student"].longest_context
     if limit is not None and config.training.context_length > limit:
@@ -72,6 +73,13 @@ def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Ma
             overrides={"training.context_length": limit},
             refuses=True,
         )
+
+
+def _longer(name: str, role: RoleConfig, needed: int, limit: int | None) -> dict[str, Any]:
+    """A context for all of it, or where the model was made for less, answers that fit."""
+    if limit is None or needed <= limit:
+        return {f"{name}.context_length": needed}
+    return {f"{name}.sampling.max_tokens": role.sampling.max_tokens - (needed - limit), f"{name}.context_length": limit}
 
 
 def memory_of_engine(name: str, role: RoleConfig, facts: ModelFacts, machine: Machine | None) -> Iterator[Finding]:
@@ -142,6 +150,17 @@ def memory_of_training(config: Config, facts: ModelFacts, machines: Machines, ta
             text += "; no stage, checkpointing or offloading of these settings fits: take more workers, or lower training.context_length"
         changed = {} if fitting is None else _changed(training.model_dump(mode="json"), fitting.model_dump(mode="json"))
         yield Finding(text=text, overrides=changed, refuses=CERTAIN * needed > have)
+
+
+def money_of_endpoint(config: Config, money: Range | None) -> Iterator[Finding]:
+    """What the teacher's endpoint will be paid is below the limit that was set."""
+    api = config.teacher.api
+    if api is not None and api.max_cost is not None and money is not None and money.likely > api.max_cost:
+        yield Finding(
+            text=f"teacher.api.max_cost is {api.max_cost:g} and all records are likely to cost {money.likely:,.0f} {api.currency} "
+            f"({money.low:,.0f} to {money.high:,.0f}): the run will end before they are made",
+            overrides={"teacher.api.max_cost": math.ceil(money.high)},
+        )
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

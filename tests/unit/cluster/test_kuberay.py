@@ -13,7 +13,7 @@ from cgd_ray.cluster.rendering import render
 from cgd_ray.config import Config, read_config
 
 KUBERNETES = "1.32"
-RECIPE = "jobs/configs/llama31_8b.yaml"
+RECIPE = "jobs/configs/recipes/llama31_8b_published.yaml"
 GIVEN = ("image=registry.example/cgd@sha256:0a", "storage=shared-storage")
 
 
@@ -126,10 +126,10 @@ def test_secrets_are_named_and_the_token_is_wanted() -> None:
 
 
 def test_a_teacher_elsewhere_has_no_nodes_and_its_key_is_wanted(capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = ["cluster", "render", "jobs/configs/api_teacher.yaml", "run_dir=/shared/runs/api", "--kind", "kuberay"]
+    arguments = ["cluster", "render", "jobs/configs/recipes/qwen25_math_7b_api.yaml", "run_dir=/shared/runs/api", "--kind", "kuberay"]
     arguments += [word for value in GIVEN for word in ("--set", value)]
     assert main(arguments) == 2
-    key = read_config("jobs/configs/api_teacher.yaml").teacher.api
+    key = read_config("jobs/configs/recipes/qwen25_math_7b_api.yaml").teacher.api
     assert key is not None
     assert capfd.readouterr().err == (
         f"cgd: teacher.api.key_variable is {key.key_variable}, which no pod has; set secrets={{{key.key_variable}: SECRET/KEY}}\n"

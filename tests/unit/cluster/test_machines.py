@@ -15,7 +15,7 @@ from cgd_ray.cluster.rendering import render
 from cgd_ray.config import read_config
 from tests.processes import begun
 
-RECIPE = "jobs/configs/llama31_8b.yaml"
+RECIPE = "jobs/configs/recipes/llama31_8b_published.yaml"
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 MACHINES = (
     "head={type: head-16, cpus: 16}",

@@ -17,7 +17,7 @@ from cgd_ray.cluster.rendering import render
 from cgd_ray.config import read_config
 from tests.processes import begun
 
-RECIPE = "jobs/configs/llama31_8b.yaml"
+RECIPE = "jobs/configs/recipes/llama31_8b_published.yaml"
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 SRUN = """#!/bin/bash
 # a process for each node, and with --kill-on-bad-exit none goes on once one has failed

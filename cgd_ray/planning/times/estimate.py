@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cgd_ray.config import Config, RoleConfig
-from cgd_ray.planning.earlier import EarlierRun
 from cgd_ray.planning.hardware import Machines
 from cgd_ray.planning.memory.serving import engine_memory
 from cgd_ray.planning.models.facts import ModelFacts
 from cgd_ray.planning.ranges import Range
-from cgd_ray.planning.speeds import (
+from cgd_ray.planning.times.earlier import EarlierRun
+from cgd_ray.planning.times.speeds import (
     ENGINE_START_S,
     TRAINING_START_S,
     EngineRate,
@@ -93,7 +93,7 @@ class Estimator:
             return Phase(name="generate", seconds=seconds, gpus=gpus, money=self._priced(seconds, gpus), source="earlier run")
         busy = {name: spent for name in ("student", "teacher") if (spent := self.engine_seconds(name)) is not None}
         if not busy:
-            return Phase(name="generate", seconds=None, gpus=gpus, money=self._endpoint_money(), source="nothing: use --pilot 64")
+            return Phase(name="generate", seconds=None, gpus=gpus, money=self.endpoint_money(), source="nothing: use --pilot 64")
         seconds = Range.exactly(0.0)
         for name, spent in busy.items():
             seconds = seconds.longest(spent / getattr(config, name).placement.max_replicas)
@@ -101,7 +101,7 @@ class Estimator:
         seconds = seconds.longest(sum(both, Range.exactly(0.0)) / max(1.0, gpus))
         seconds = seconds + ENGINE_START_S + max((reading_seconds(self.facts[name]) for name in busy), key=lambda spent: spent.likely)
         paid = self._priced(seconds, gpus)
-        endpoint = self._endpoint_money()
+        endpoint = self.endpoint_money()
         money = endpoint if paid is None else paid if endpoint is None else paid + endpoint
         return Phase(name="generate", seconds=seconds, gpus=gpus, money=money, source="roofline", note=self._bottleneck(busy))
 
@@ -165,7 +165,7 @@ class Estimator:
             return None
         return seconds * (gpus * machine.gpu_price / 3600)
 
-    def _endpoint_money(self) -> Range | None:
+    def endpoint_money(self) -> Range | None:
         """What an endpoint asks for the teacher's tokens."""
         api = self.config.teacher.api
         if api is None or api.price_per_million_input_tokens is None or api.price_per_million_output_tokens is None:
