@@ -48,6 +48,7 @@ def _submit(parsed: argparse.Namespace) -> int:
     from cgd_ray.cluster.jobs.client import Jobs
     from cgd_ray.cluster.jobs.submission import Submission, check, submit
     from cgd_ray.config import read_config
+    from cgd_ray.runs.planned import told
 
     submission = Submission(
         config=read_config(parsed.config, parsed.overrides),
@@ -58,7 +59,10 @@ def _submit(parsed: argparse.Namespace) -> int:
         waits=parsed.wait,
     )
     check(submission)
-    return submit(submission, Jobs.at(parsed.address), write, say)
+    jobs = Jobs.at(parsed.address)
+    if (resources := jobs.resources(submission.config.cluster.max_resources)) is not None:
+        told(submission.config, resources, say)
+    return submit(submission, jobs, write, say)
 
 
 def _status(parsed: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ How to use: `machines = read_machines("cluster.yaml")`; `machines_of(resources)`
 import difflib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -110,11 +110,14 @@ class Machines(Settings):
 
     nodes: Annotated[tuple[Machine, ...], Field(min_length=1)]
     """Each kind once."""
+    limits: Mapping[str, float] = Field(default_factory=dict)
+    """What an autoscaler may bring all nodes together to, of kinds that are not known, e.g. {GPU: 16}."""
 
     @property
     def resources(self) -> Resources:
-        """As Ray would tell of the cluster at its fullest: what an autoscaler may add counts as there."""
-        return Resources(nodes=[machine.node() for machine in self.nodes for _ in range(machine.most or machine.count)])
+        """As Ray would tell of the cluster at its fullest: nodes of known kinds that an autoscaler may add count as there."""
+        nodes = [machine.node() for machine in self.nodes for _ in range(machine.most or machine.count)]
+        return Resources(nodes=nodes, limits=self.limits)
 
     @property
     def with_gpus(self) -> Sequence[Machine]:
@@ -159,7 +162,8 @@ def machines_of(resources: Resources) -> Machines:
         nodes=tuple(
             Machine(count=count, cpus=max(1, cpus), gpus=gpus, gpu=gpu, memory_gib=max(1, memory))
             for (cpus, gpus, gpu, memory), count in kinds.items()
-        )
+        ),
+        limits=resources.limits,
     )
 
 

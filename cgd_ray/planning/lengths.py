@@ -16,8 +16,8 @@ from cgd_ray.data.models import is_hub_name
 from cgd_ray.data.prompts import Message, load_prompts
 from cgd_ray.planning.ranges import Range
 
-CHARACTERS_PER_TOKEN = Range(3.3, 3.9, 2.6)
-"""Of mathematics in English; its reciprocal's bounds, so the low number of tokens comes first."""
+CHARACTERS_PER_TOKEN = Range(3.3, 2.6, 3.9)
+"""Of mathematics in English."""
 QUESTION_CHARACTERS = Range(260.0, 120.0, 700.0)
 """Where the problems are not at hand."""
 TURN_TOKENS = 12.0

@@ -14,6 +14,9 @@ class Range:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        assert self.low <= self.likely <= self.high, f"{self.low} <= {self.likely} <= {self.high}"
+
     @classmethod
     def exactly(cls, value: float) -> "Range":
         """One that is known."""

@@ -63,5 +63,5 @@ def storage_of(config: Config, work: Work, facts: ModelFacts) -> Storage:
         checkpoint=checkpoint,
         checkpoints=checkpoint * kept,
         student=float(width * facts.size.num_parameters),
-        save_seconds=Range(*(checkpoint / speed for speed in (WRITE_BYTES_PER_S.likely, WRITE_BYTES_PER_S.high, WRITE_BYTES_PER_S.low))),
+        save_seconds=Range.exactly(checkpoint) / WRITE_BYTES_PER_S,
     )

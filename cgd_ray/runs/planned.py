@@ -1,6 +1,6 @@
-"""The plan of a run once its cluster is there: told, written, and a reason to end where it says that the run cannot work.
+"""The plan of a run once its cluster is known: told, kept, and a reason to end where it says that the run cannot work.
 
-How to use: `tell_plan(config, resources, work_lists, run, say)` before any engine starts.
+How to use: `tell_plan(config, resources, work_lists, run, say)` before any engine starts; `told(config, resources, say)` from elsewhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,24 +13,32 @@ from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, write_json
 from cgd_ray.planning.asked import Asked
 from cgd_ray.planning.hardware import machines_of
-from cgd_ray.planning.plan import make_plan
+from cgd_ray.planning.plan import Plan, make_plan
 from cgd_ray.planning.table import verdict_of
 
+Say = Callable[[str], None]
 
-def tell_plan(config: Config, resources: Resources, work_lists: Mapping[Path, pa.Table], run: RunDir, say: Callable[[str], None]) -> None:
-    """Raises ValueError, one line, for a run that cannot work; one that cannot be planned goes on without a plan, and says so."""
+
+def told(config: Config, resources: Resources, say: Say, asked: Asked | None = None) -> Plan | None:
+    """Raises ValueError, one line, for a run that cannot work; of one that cannot be planned it says so, and returns None."""
+    try:
+        plan = make_plan(config, machines_of(resources), asked=asked)
+    except ValueError as error:
+        say(f"no plan: {error}")
+        return None
+    if plan.refusal is not None:
+        raise ValueError(plan.refusal)
+    for line in verdict_of(plan):
+        say(line)
+    return plan
+
+
+def tell_plan(config: Config, resources: Resources, work_lists: Mapping[Path, pa.Table], run: RunDir, say: Say) -> None:
+    """The same of a run that has read its problems, which keeps its plan."""
     work = work_lists[run.work_list]
     answers = sum(table.num_rows for path, table in work_lists.items() if path not in (run.work_list, run.validation_work_list))
     asked = Asked(
         num_problems=work.num_rows // config.generation.num_samples, questions=work["question"].to_pylist(), num_evaluated=answers
     )
-    try:
-        plan = make_plan(config, machines_of(resources), asked=asked)
-    except ValueError as error:
-        say(f"no plan: {error}")
-        return
-    if plan.refusal is not None:
-        raise ValueError(plan.refusal)
-    for line in verdict_of(plan):
-        say(line)
-    write_json(run.plan, plan.as_dict())
+    if (plan := told(config, resources, say, asked)) is not None:
+        write_json(run.plan, plan.as_dict())

@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cgd_ray.cluster.connection import Node, Resources
+
 REQUEST_S = 30.0
 AGENT_S = 90.0
 """How long a head may take from its first answer until it can start jobs."""
@@ -75,6 +77,21 @@ class Jobs:
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(2)
+
+    def resources(self, limits: Mapping[str, float]) -> Resources | None:
+        """What the cluster's nodes have, and may come to have; None where its dashboard does not tell."""
+        from ray.util.state.api import ListApiOptions, StateApiClient
+        from ray.util.state.common import StateResource
+        from ray.util.state.exception import RayStateApiException
+
+        try:
+            with _environment("RAY_API_SERVER_ADDRESS", self._client.get_address()):
+                client = StateApiClient(address=self._client.get_address())
+                nodes = client.list(StateResource.NODES, ListApiOptions(timeout=int(REQUEST_S)), raise_on_missing_output=False)
+        except (RayStateApiException, OSError, RuntimeError):
+            return None
+        alive = [Node(resources=node.resources_total, labels=node.labels or {}) for node in nodes if node.state == "ALIVE"]
+        return Resources(nodes=alive, limits=limits) if alive else None
 
     def look(self, job: str) -> dict[str, Any]:
         """A job's `id`, `status`, `run_dir`, `exit_code`, `message`, `started` (seconds since the epoch). Raises UnreachableError."""

@@ -69,7 +69,9 @@ def _with(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 
 def _not_packed(config: Config, resources: Resources, phase: str) -> str:
-    """What Ray's bin packing leaves over of what the phase begins with; empty where all finds a place."""
+    """What Ray's bin packing leaves over of what the phase begins with; empty where all finds a place, or nodes of any kind may come."""
+    if any(resources.most(kind) > resources.present(kind) for kind in resources.limits):
+        return ""
     from ray.autoscaler._private.resource_demand_scheduler import get_bin_pack_residual
 
     have = [dict(node.resources) for node in resources.nodes]

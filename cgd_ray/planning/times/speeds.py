@@ -29,8 +29,8 @@ ENGINE_START_S = Range(120.0, 60.0, 300.0)
 """From nothing to the first token on a GPU, without reading the weights."""
 TRAINING_START_S = Range(90.0, 45.0, 240.0)
 """From nothing to the first step, without reading the weights."""
-READ_BYTES_PER_S = Range(1.0e9, 3.0e9, 0.3e9)
-"""At which a node reads weights from shared storage; its bounds are those of the time."""
+READ_BYTES_PER_S = Range(1.0e9, 0.3e9, 3.0e9)
+"""At which a node reads weights from shared storage."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,12 @@ def test_what_an_autoscaler_may_add_counts(tmp_path: Path) -> None:
     assert make_plan(config_of(tmp_path), h100_nodes(0, most=2)).refusal is None
 
 
+def test_nodes_of_unknown_kinds_may_still_come(tmp_path: Path) -> None:
+    head = Machines.model_validate({"nodes": [{"cpus": 8, "memory_gib": 32}], "limits": {"GPU": 16, "CPU": 400}})
+    assert make_plan(config_of(tmp_path), head).refusal is None
+    assert make_plan(config_of(tmp_path, "training.num_workers=17"), head).refusal is not None
+
+
 def test_an_endpoint_costs_what_its_prices_say(tmp_path: Path) -> None:
     config = config_of(
         tmp_path,
