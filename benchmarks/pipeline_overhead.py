@@ -9,6 +9,7 @@ not the pipeline's alone: the CPU seconds of the driver and all its children are
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -49,6 +50,8 @@ class Figures:
     """In all: rows by the seconds of `generate`, with the actors' start and the last check."""
     cpu_us_per_record: float
     """CPU time of the driver and its children in the steady phase, of processes that lived to be seen."""
+    driver_us_per_record: float
+    """Of that, the driver's own, which no number of nodes divides."""
     others_share: float
     """Share of the machine's CPU time that other processes took in the steady phase."""
     rss_before_mib: float
@@ -58,9 +61,9 @@ class Figures:
 
 @dataclass
 class Watch:
-    """Takes (time, finished records, own CPU seconds, all CPU seconds) at each report of progress."""
+    """Takes (time, finished records, own CPU seconds, the driver's of them, all CPU seconds) at each report of progress."""
 
-    samples: list[tuple[float, int, float, float]] = field(default_factory=list)
+    samples: list[tuple[float, int, float, float, float]] = field(default_factory=list)
     cpu_s: dict[int, float] = field(default_factory=dict)
     """Of each process that was ever seen, so that one that ends takes nothing away."""
 
@@ -70,12 +73,12 @@ class Watch:
                 self.cpu_s[process.pid] = sum(process.cpu_times()[:2])
         finished = counts[f"teacher{ROWS}"]
         if finished > (self.samples[-1][1] if self.samples else 0):
-            self.samples.append((time.monotonic(), finished, sum(self.cpu_s.values()), _machine_cpu_s()))
+            self.samples.append((time.monotonic(), finished, sum(self.cpu_s.values()), self.cpu_s[os.getpid()], _machine_cpu_s()))
 
-    def steady(self) -> tuple[float, int, float, float]:
+    def steady(self) -> tuple[float, int, float, float, float]:
         """Differences between the first and the last sample."""
-        (t0, n0, own0, all0), (t1, n1, own1, all1) = self.samples[0], self.samples[-1]
-        return t1 - t0, n1 - n0, own1 - own0, all1 - all0
+        (t0, n0, own0, driver0, all0), (t1, n1, own1, driver1, all1) = self.samples[0], self.samples[-1]
+        return t1 - t0, n1 - n0, own1 - own0, driver1 - driver0, all1 - all0
 
 
 def make_config(root: Path, batch_size: int, rows_per_block: int) -> Config:
@@ -116,12 +119,13 @@ def measure(rows: int, batch_size: int, rows_per_block: int) -> Figures:
                 manifest = generate(make_config(run.root, batch_size, rows_per_block), run, watch, engine_factory=InstantEngine)
             seconds = time.monotonic() - started
     assert (manifest["rows"], manifest["failed"]) == (rows, 0), "an instant engine fails no row"
-    steady_s, steady_rows, own_cpu_s, all_cpu_s = watch.steady()
+    steady_s, steady_rows, own_cpu_s, driver_cpu_s, all_cpu_s = watch.steady()
     return Figures(
         rows=rows,
         steady_records_per_s=steady_rows / steady_s,
         records_per_s=rows / seconds,
         cpu_us_per_record=1e6 * own_cpu_s / steady_rows,
+        driver_us_per_record=1e6 * driver_cpu_s / steady_rows,
         others_share=max(0.0, all_cpu_s - own_cpu_s) / (steady_s * (psutil.cpu_count() or 1)),
         rss_before_mib=before,
         rss_growth_mib=peak[0] - before,
@@ -160,7 +164,7 @@ def _peak(figures: Figures) -> float:
 
 def _line(figures: Figures) -> str:
     return (
-        f"{figures.rows:>10,}{figures.steady_records_per_s:>12,.0f}{figures.records_per_s:>10,.0f}{figures.cpu_us_per_record:>12,.0f}"
+        f"{figures.rows:>10,}{figures.steady_records_per_s:>12,.0f}{figures.records_per_s:>10,.0f}{figures.cpu_us_per_record:>12,.0f}{figures.driver_us_per_record:>12,.0f}"
         f"{figures.others_share:>10.0%}{figures.rss_before_mib:>12,.0f}{figures.rss_growth_mib:>12,.1f}{figures.seconds:>10,.0f}\n"
     )
 
