@@ -12,6 +12,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from cgd_ray.cluster.rendering import render
 from cgd_ray.config import read_config
 
+RECIPE = "jobs/configs/recipes/llama31_8b_published.yaml"
 MACHINES = (
     "head={type: m5.4xlarge, cpus: 16}",
     "student={type: g5.4xlarge, cpus: 16, gpus: 1, spot: true}",
@@ -32,9 +33,7 @@ def main() -> None:
         f"subnet={subnet['SubnetId']}",
         f"security_group={group}",
     )
-    text = render(
-        read_config("jobs/configs/recipes/llama31_8b_published.yaml", ["run_dir=/shared/runs/a"]), "ray-up-aws", [*places, *MACHINES]
-    )
+    text = render(read_config(RECIPE, ["run_dir=/shared/runs/a"]), "ray-up-aws", [*places, *MACHINES])
     config = prepare_config(yaml.safe_load(text))
     validate_config(config)
     config = _bootstrap_config(config, no_config_cache=True)

@@ -18,6 +18,7 @@ from tests.cluster.packages import SEEN, installed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
 
+RECIPE = "jobs/configs/recipes/llama31_8b_published.yaml"
 NODES, OPERATOR = (2, 3), 4
 """Numbers of the lab's machines; the last is whose owner brings the others up."""
 HOME = "/run/home"
@@ -91,9 +92,7 @@ def wait_until(condition: Callable[[], bool], machines: Lab) -> None:
 
 def test_the_rendered_commands_bring_up_machines_that_ask_for_the_token_and_take_them_down(machines: Lab) -> None:
     places = (f"environment={REPOSITORY}/.venv", "nfs=nowhere:/", f"shared={SHARED}", "region=us-west-2", "subnet=s", "security_group=g")
-    text = render(
-        read_config("jobs/configs/recipes/llama31_8b_published.yaml", [f"run_dir={SHARED}/run"]), "ray-up-aws", [*places, *MACHINES]
-    )
+    text = render(read_config(RECIPE, [f"run_dir={SHARED}/run"]), "ray-up-aws", [*places, *MACHINES])
     (machines.shared / CLUSTER.name).write_text(yaml.safe_dump(for_machines_that_are_there(text)))
     machines.on_node(OPERATOR, ["install", "-D", "-m", "600", SHARED / "token", f"{HOME}/.ray/auth_token"])
     ray(machines, "up", "--no-config-cache")
