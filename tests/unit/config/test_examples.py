@@ -11,7 +11,13 @@ from cgd_ray.config.loading import read_settings
 from cgd_ray.evaluation.benchmarks.catalogue import benchmark_named
 
 ROOT = Path(__file__).parents[3]
-CONFIGS = sorted([*(ROOT / "jobs" / "configs").rglob("*.yaml"), *(ROOT / "examples" / "real").glob("*.yaml")])
+CONFIGS = sorted(
+    [
+        *(ROOT / "jobs" / "configs").glob("*.yaml"),
+        *(ROOT / "jobs" / "configs" / "recipes").glob("*.yaml"),
+        *(ROOT / "examples" / "real").glob("*.yaml"),
+    ]
+)
 COMPARISONS = [path for path in CONFIGS if path.name.startswith("compare_")]
 RUNS = [path for path in CONFIGS if path not in COMPARISONS]
 
