@@ -34,19 +34,25 @@ def _plan(parsed: argparse.Namespace) -> int:
     config = loaded(parsed)
     from cgd_ray.planning.plan import make_plan
     from cgd_ray.planning.table import lines_of
-    from cgd_ray.runs.pilot import kept_records, pilot
 
-    like = parsed.like if parsed.pilot is None else pilot(config, parsed.pilot)
+    like = parsed.like if parsed.pilot is None else _piloted(config, parsed.pilot)
     plan = make_plan(config, _machines(parsed, config), like)
     for line in lines_of(plan, config):
         say(line)
-    if parsed.pilot is not None:
-        say(f"the pilot's records are kept: {kept_records(config)} takes them")
     if parsed.output is not None:
         from cgd_ray.data.rundir import write_json
 
         write_json(parsed.output, plan.as_dict())
     return 0 if plan.refusal is None else EXIT_REFUSED
+
+
+def _piloted(config: "Config", num_problems: int) -> Path:
+    """The directory of a run on a few problems, made now; its records are kept."""
+    from cgd_ray.runs.pilot import kept_records, pilot
+
+    like = pilot(config, num_problems)
+    say(f"the pilot's records are kept: {kept_records(config)} takes them")
+    return like
 
 
 def _machines(parsed: argparse.Namespace, config: "Config") -> "Machines":

@@ -20,8 +20,10 @@ NCCL_BYTES = 0.9 * GIB
 """Of its communicators where there are several ranks."""
 FRAGMENTATION = 0.06
 """Of what torch's allocator holds on a GPU, lost between blocks of other sizes."""
-RANK_PROCESS_BYTES = 0.95 * GIB
+RANK_PROCESS_BYTES = 0.66 * GIB
 """Of a worker's process in host memory before a model is loaded: Python, torch, DeepSpeed, Ray."""
+KERNEL_BYTES = {2: 0.45 * GIB, 4: 0.0}
+"""Of what oneDNN keeps of its kernels on a CPU, one for each shape, by the bytes of an element; products in fp32 are not its own."""
 LARGEST_GATHERED = 1_000_000_000
 """Elements that ZeRO-3 keeps gathered, by its own default (stage3_max_live_parameters, stage3_max_reuse_distance)."""
 BACKWARD_OF_LAYER = 0.6
@@ -58,7 +60,7 @@ def training_memory(training: TrainingConfig, facts: ModelFacts, world_size: int
     states = state_bytes(settled, facts, world_size)
     working = {**_activations(settled, facts, targets), **_sharded(settled, facts)}
     if not training.use_gpu:
-        return RankMemory(device={**states, **working, "process": RANK_PROCESS_BYTES}, host={})
+        return RankMemory(device={**states, **working, "process": RANK_PROCESS_BYTES + KERNEL_BYTES[_width(settled)]}, host={})
     kept = {name: amount for name, amount in states.items() if not _is_offloaded(settled, name)}
     moved = {name: amount for name, amount in states.items() if _is_offloaded(settled, name)}
     held = {**kept, **working}
