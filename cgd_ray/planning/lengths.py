@@ -3,7 +3,7 @@
 How to use: `lengths = Lengths.of(config, questions, like)`; every field is the mean of a row, as a range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +28,8 @@ ANSWER = Range(450.0, 200.0, 1000.0)
 THOUGHTFUL_ANSWER = Range(4000.0, 1500.0, 9000.0)
 CRITIQUE = Range(380.0, 180.0, 900.0)
 """Mean tokens of a mathematics answer, of one with thoughts, of a critique, where nobody has measured them."""
+ANSWER_AFTER_THOUGHTS = 0.15
+"""Of a turn with thoughts, what follows them."""
 MEASURED_ERROR = 2.0
 """Standard errors around a measured mean."""
 
@@ -38,9 +40,12 @@ class Lengths:
 
     question: Range
     attempt: Range
+    """As it was generated; so are the next three."""
     critique: Range
     refinement: Range
     direct: Range
+    answer_share: Mapping[str, float]
+    """By role, what of its turns is shown to the other model and trained: all, or what follows thoughts that are kept apart."""
     student_overhead: float
     """Template and wording around the question, for the student."""
     teacher_overhead: float
@@ -52,10 +57,10 @@ class Lengths:
     source: str
     """Where the answers' lengths come from."""
 
-    @property
-    def example(self) -> Range:
-        """An example of the arm cgd: the problem, the attempt, the critique, the refinement."""
-        return self.question + self.attempt + self.critique + self.refinement + (self.student_overhead + self.revise_overhead)
+    def shown(self, turn: str) -> Range:
+        """What of a turn the other model sees and the student learns."""
+        length: Range = getattr(self, turn)
+        return length * self.answer_share["student" if turn == "attempt" else "teacher"]
 
 
 def measured_or_assumed(config: Config, questions: Sequence[str], like: Path | None) -> Lengths:
@@ -74,6 +79,7 @@ def measured_or_assumed(config: Config, questions: Sequence[str], like: Path | N
     return Lengths(
         question=_of_questions(questions, student),
         **{turn: answers.get(turn, answers["refinement"]) for turn in ("attempt", "critique", "refinement", "direct")},
+        answer_share={name: _answer_share(getattr(config, name)) for name in ("student", "teacher")},
         student_overhead=_tokens(prompts.solve_messages("", prompts.student_system), student),
         teacher_overhead=_tokens(prompts.critique_messages("", ""), teacher),
         refine_overhead=_tokens(prompts.refine_messages("", "", ""), teacher) - _tokens(prompts.critique_messages("", ""), teacher),
@@ -81,6 +87,10 @@ def measured_or_assumed(config: Config, questions: Sequence[str], like: Path | N
         - _tokens(prompts.solve_messages("", prompts.student_system), student),
         source=source,
     )
+
+
+def _answer_share(role: RoleConfig) -> float:
+    return ANSWER_AFTER_THOUGHTS if role.thinking is not None and role.thinking.separate else 1.0
 
 
 def _assumed(role: RoleConfig, usual: Range) -> Range:

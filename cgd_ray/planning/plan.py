@@ -128,7 +128,9 @@ def _found(config: Config, machines: Machines, facts: Mapping[str, ModelFacts], 
     phases += ["evaluate"] if config.evaluation is not None else []
     prompts = {
         "student": (lengths.question + lengths.student_overhead).likely,
-        "teacher": (lengths.question + lengths.attempt + lengths.critique).likely + lengths.teacher_overhead + lengths.refine_overhead,
+        "teacher": (lengths.question + lengths.shown("attempt") + lengths.shown("critique")).likely
+        + lengths.teacher_overhead
+        + lengths.refine_overhead,
     }
     found = [*placement(config, machines.resources, phases), *contexts(config, facts, prompts)]
     for name, model in facts.items():

@@ -81,10 +81,10 @@ def _student(config: Config, rows: int, lengths: Lengths) -> Tokens:
 
 def _teacher(config: Config, rows: int, lengths: Lengths) -> Tokens:
     """Critiques and refinements, whose prompts begin with the critique's whole conversation; direct answers where they are asked for."""
-    critique = lengths.question + lengths.attempt + lengths.teacher_overhead
+    critique = lengths.question + lengths.shown("attempt") + lengths.teacher_overhead
     turns = Tokens(
         prompt=(critique + lengths.refine_overhead) * rows,
-        cached=(critique + lengths.critique) * rows,
+        cached=(critique + lengths.shown("critique")) * rows,
         generated=(lengths.critique + lengths.refinement) * rows,
     )
     if not config.wants_direct:
@@ -100,14 +100,15 @@ def example_lengths(training: TrainingConfig, lengths: Lengths) -> tuple[Range, 
     """Mean tokens of an example of the training's arms, and those of them that are targets."""
     alone = lengths.question + lengths.student_overhead
     reviewed = alone + lengths.revise_overhead
+    attempt, critique, refinement, direct = (lengths.shown(turn) for turn in ("attempt", "critique", "refinement", "direct"))
     arms: dict[str, tuple[Range, Range]] = {
-        "cgd": (reviewed + lengths.attempt + lengths.critique, lengths.refinement),
-        "cgd_without_attempt": (reviewed + lengths.critique, lengths.refinement),
-        "cgd_without_critique": (reviewed + lengths.attempt, lengths.refinement),
-        "refined_only": (alone, lengths.refinement),
-        "distilled_sft": (alone, lengths.direct),
-        "sft": (alone, lengths.refinement),
-        "cft": (alone + lengths.attempt, lengths.critique),
+        "cgd": (reviewed + attempt + critique, refinement),
+        "cgd_without_attempt": (reviewed + critique, refinement),
+        "cgd_without_critique": (reviewed + attempt, refinement),
+        "refined_only": (alone, refinement),
+        "distilled_sft": (alone, direct),
+        "sft": (alone, refinement),
+        "cft": (alone + attempt, critique),
     }
     total, targets = Range.exactly(0.0), Range.exactly(0.0)
     for arm, share in training.arm_shares.items():

@@ -63,7 +63,7 @@ def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Ma
         if role.api is None and needed > role.context_length:
             yield Finding(
                 text=f"{name}: a usual prompt of {longest_prompt[name]:,.0f} tokens and sampling.max_tokens {role.sampling.max_tokens} are "
-                f"{needed:,} together, and context_length is {role.context_length}: long answers will be cut",
+                f"{needed:,} together, and context_length is {role.context_length}: answers end there",
                 overrides=_longer(name, role, needed, limit),
             )
     limit = facts["student"].longest_context

@@ -10,7 +10,7 @@ from cgd_ray.engines.vllm_engine import SHARED_GPU_MEMORY, cpu_cache_bytes
 from cgd_ray.planning.models.facts import ModelFacts
 
 GIB = 2**30
-UTILISATION = 0.9
+UTILISATION = 0.92
 """vLLM's own default of gpu_memory_utilization."""
 STEP_TOKENS = 8192
 """Prompt tokens of one step by vLLM's default on large GPUs (max_num_batched_tokens)."""
