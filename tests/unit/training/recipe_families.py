@@ -1,6 +1,6 @@
 """The recipes' families in small: each with its model's architecture, its special tokens, and the text of its chat template.
 
-Llama's and Qwen's templates are the originals that TRL keeps to compare others with. Those of Mixtral (its revisions since September 2024)
+Llama's and Qwen's templates are the originals that TRL keeps to compare others with. Those of Mixtral (its newer revisions')
 and OLMo 2 are written anew after their tokenizer_config.json, and render the same text. s1.1 has Qwen2.5-Instruct's; Qwen2.5-Math's
 differs from it by the system message that it writes where there is none.
 How to use: `chat = FAMILIES["olmo2_7b"].save(path)`; `FAMILIES["olmo2_7b"].config(len(chat.tokenizer))`.
