@@ -3,12 +3,14 @@
 The oracles are apply_chat_template and transformers' own forward pass with all its logits. Whole trainings on Ray are in tests/integration.
 """
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cgd_ray.data.chat import Chat, Example
 from cgd_ray.data.prompts import Message
@@ -146,3 +148,33 @@ def test_the_export_is_the_same_model_with_the_same_template_and_stops_at_the_tr
     ends = json.loads((tmp_path / "model" / "generation_config.json").read_text())["eos_token_id"]
     assert after.end_token_id in (ends if isinstance(ends, list) else [ends])
     assert after.tokenizer.convert_ids_to_tokens(after.end_token_id) == family.end
+
+
+def test_mixtrals_ids_are_those_of_mistrals_own_library(tmp_path: Path) -> None:
+    """Its tokenizer is in mistral_common, which vLLM brings along."""
+    from mistral_common.protocol.instruct.messages import AssistantMessage, UserMessage
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    spec = importlib.util.find_spec("mistral_common")
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copy(Path(spec.origin).parent / "data" / "tokenizer.model.v1", tmp_path / "tokenizer.model")
+    special = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": True}
+    added = {str(index): {"content": name, **special} for index, name in enumerate(("<unk>", "<s>", "</s>"))}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "added_tokens_decoder": added}))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.chat_template = FAMILIES["mixtral_8x7b"].template
+    chat, asked = Chat(tokenizer), conversation(FAMILIES["mixtral_8x7b"])
+    example = chat.example(asked, "Add the tens: 19.")
+
+    def encoded(*messages: Message) -> list[int]:
+        turns = [(UserMessage if message.role == "user" else AssistantMessage)(content=message.content) for message in messages]
+        ids: list[int] = MistralTokenizer.v1().encode_chat_completion(ChatCompletionRequest(messages=turns)).tokens
+        return ids
+
+    assert chat.prompt(asked).input_ids == encoded(*asked)
+    after = encoded(*asked, Message(role="assistant", content="Add the tens: 19."), Message(role="user", content="So?"))
+    assert example.input_ids == after[: len(example.input_ids)]
+    assert example.input_ids[-1] == tokenizer.eos_token_id
