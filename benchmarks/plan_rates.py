@@ -1,6 +1,6 @@
 """What a plan says of an engine's speed beside what aiconfigurator 0.12 says, whose tables were measured on such GPUs.
 
-`python -m benchmarks.plan_rates --aiconfigurator PATH [--json PATH]`; its executable, from an environment of its own (`pip install aiconfigurator`).
+`python -m benchmarks.plan_rates --aiconfigurator PATH [--json PATH]`: its executable, from an environment of its own.
 Llama-3.1-8B on one GPU and 70B on four, 1,000 tokens in and out, requests that all run at once. Nothing is measured here.
 """
 

@@ -107,6 +107,8 @@ class Estimator:
 
     def _bottleneck(self, busy: dict[str, Range]) -> str:
         """The role that ends last, and how GPUs would be divided so that both end together."""
+        if self.config.teacher.api is not None:
+            return "the endpoint's own pace is not known"
         if len(busy) < 2:
             return ""
         placed = {name: getattr(self.config, name).placement for name in busy}
