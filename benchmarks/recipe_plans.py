@@ -1,4 +1,4 @@
-"""The table of docs/recipes.md: what `cgd plan` says of each recipe on the cluster that its head names. `python -m benchmarks.recipe_plans`."""
+"""The table of docs/recipes.md: what `cgd plan` says of each recipe on its cluster. `python -m benchmarks.recipe_plans` prints it."""
 
 import re
 import sys
