@@ -17,11 +17,8 @@ import numpy as np
 
 from benchmarks.figures import write_figures
 from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE
+from cgd_ray.planning.times.speeds import DRIVER_S_PER_CALL, DRIVER_S_PER_ROW
 
-DRIVER_S_PER_CALL = 0.006
-"""Of the driver's one loop for a call over all stages; the other 14 ms of a call are in actors' processes."""
-DRIVER_S_PER_ROW = 60e-6
-"""Of it for a row: ids, counts, its part of the file."""
 PLACES = 256
 MEDIAN_S, SIGMA = 12.0, 1.0
 """A row's turns on a large teacher: 16 s on average."""

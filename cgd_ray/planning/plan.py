@@ -11,7 +11,7 @@ from typing import Any
 
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.planning.asked import Asked, asked_of
-from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training, money_of_endpoint
+from cgd_ray.planning.checks.findings import Finding, contexts, memory_of_engine, memory_of_training, money_of_endpoint, pace_of_driver
 from cgd_ray.planning.checks.placement import placement
 from cgd_ray.planning.hardware import PRICES_OF, STALE_AFTER_DAYS, Machines
 from cgd_ray.planning.lengths import Lengths, measured_or_assumed
@@ -115,6 +115,7 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None, aske
         storage=storage_of(config, work, facts["student"]),
         findings=[
             *_found(config, machines, facts, lengths, work),
+            *pace_of_driver(config, estimator.rows_per_s()),
             *money_of_endpoint(config, estimator.endpoint_money()),
             *(Finding(text=note) for note in asked.notes),
             *_stale(phases),

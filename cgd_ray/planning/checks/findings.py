@@ -14,11 +14,15 @@ from cgd_ray.planning.memory.serving import GIB, EngineMemory, engine_memory
 from cgd_ray.planning.memory.training import smallest_that_fits, training_memory
 from cgd_ray.planning.models.facts import ModelFacts
 from cgd_ray.planning.ranges import Range
+from cgd_ray.planning.times.speeds import driver_rows_per_s
 
 CERTAIN = 0.85
 """Share of a planned memory below which the real one will hardly be: a run is refused where not even that is there."""
 HOST_RESERVE_GIB = 8.0
 """Of a node's memory, for Ray, its object store's floor and the system."""
+BUSY_DRIVER = 0.6
+"""Share of the rows that a driver can hand out, above which engines begin to wait for it."""
+LARGER_BATCHES = (32, 64, 128, 256, 512, 1024)
 FEW_PLACES = 8
 """Requests at once, below which an engine's GPU mostly waits for its memory."""
 
@@ -150,6 +154,22 @@ def memory_of_training(config: Config, facts: ModelFacts, machines: Machines, ta
             text += "; no stage, checkpointing or offloading of these settings fits: take more workers, or lower training.context_length"
         changed = {} if fitting is None else _changed(training.model_dump(mode="json"), fitting.model_dump(mode="json"))
         yield Finding(text=text, overrides=changed, refuses=CERTAIN * needed > have)
+
+
+def pace_of_driver(config: Config, rows_per_s: float | None) -> Iterator[Finding]:
+    """One driver hands out rows faster than all engines finish them."""
+    batch_size = config.generation.batch_size
+    if rows_per_s is None or rows_per_s <= BUSY_DRIVER * driver_rows_per_s(batch_size):
+        return
+    enough = next((size for size in LARGER_BATCHES if rows_per_s <= BUSY_DRIVER * driver_rows_per_s(size)), None)
+    text = (
+        f"the engines may finish {rows_per_s:,.0f} rows a second, and with generation.batch_size {batch_size} one driver hands out "
+        f"{driver_rows_per_s(batch_size):,.0f} at most"
+    )
+    if enough is None:
+        yield Finding(text=f"{text}; divide the problems over several runs, and train on their records together (generation.reuse)")
+    else:
+        yield Finding(text=text, overrides={"generation.batch_size": enough})
 
 
 def money_of_endpoint(config: Config, money: Range | None) -> Iterator[Finding]:

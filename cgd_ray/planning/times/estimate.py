@@ -85,6 +85,12 @@ class Estimator:
         rate, tokens = self.rate(name), getattr(self.work, name)
         return None if rate is None else rate.seconds(tokens.prompt, tokens.generated)
 
+    def rows_per_s(self) -> float | None:
+        """That all engines finish together once they run; None where nothing tells."""
+        busy = {name: spent.likely for name in ("student", "teacher") if (spent := self.engine_seconds(name)) is not None}
+        slowest = max((spent / getattr(self.config, name).placement.max_replicas for name, spent in busy.items()), default=0.0)
+        return self.work.rows / slowest if slowest else None
+
     def _generation(self) -> Phase:
         config = self.config
         gpus = self._generating_gpus()

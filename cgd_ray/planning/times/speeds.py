@@ -34,6 +34,17 @@ READ_BYTES_PER_S = Range(1.0e9, 0.3e9, 3.0e9)
 """At which a node reads weights from shared storage."""
 
 
+DRIVER_S_PER_CALL = 0.012
+"""Of the driver's own CPU for a call over all stages, which no number of nodes divides (benchmarks/pipeline_overhead.py, docs/scale.md)."""
+DRIVER_S_PER_ROW = 35e-6
+"""The same for a row."""
+
+
+def driver_rows_per_s(batch_size: int) -> float:
+    """The most rows that one driver hands out and takes back, with so many in a call."""
+    return 1 / (DRIVER_S_PER_CALL / batch_size + DRIVER_S_PER_ROW)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineRate:
     """Of one engine with all its GPUs, in tokens per second."""

@@ -80,6 +80,18 @@ def test_what_an_autoscaler_may_add_counts(tmp_path: Path) -> None:
     assert make_plan(config_of(tmp_path), h100_nodes(0, most=2)).refusal is None
 
 
+def test_a_driver_that_is_too_slow_for_the_engines_gets_larger_batches(tmp_path: Path) -> None:
+    many = ["student.placement.max_replicas=8"]
+    fast = ["teacher.model=HuggingFaceTB/SmolLM2-135M-Instruct", "teacher.placement={gpus_per_replica: 1, max_replicas: 24}"]
+    cluster = h100_nodes(4)
+    short = ["student.sampling.max_tokens=64", "teacher.sampling.max_tokens=64", "teacher.context_length=2048"]
+    plan = make_plan(config_of(tmp_path, *many, *fast, *short), cluster)
+    finding = next(finding for finding in plan.findings if "one driver hands out" in finding.text)
+    assert finding.overrides["generation.batch_size"] > 16
+    again = make_plan(config_of(tmp_path, *many, *fast, *short, *pasted(finding.remedy)), cluster)
+    assert not any("one driver hands out" in finding.text for finding in again.findings)
+
+
 def test_nodes_of_unknown_kinds_may_still_come(tmp_path: Path) -> None:
     head = Machines.model_validate({"nodes": [{"cpus": 8, "memory_gib": 32}], "limits": {"GPU": 16, "CPU": 400}})
     assert make_plan(config_of(tmp_path), head).refusal is None
