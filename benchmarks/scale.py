@@ -2,7 +2,7 @@
 
 `python -m benchmarks.scale [--json PATH]`: replicas with places, calls of rows, answers of lognormal times, engines that are lost and start
 again; one driver that needs a time for a call and one for a row, as pipeline_overhead.py measures them (docs/scale.md).
-Nothing of Ray runs; what is simulated is the flow that dataflow.py sets up: CALLS_PER_PLACE rows for each place, no barrier.
+Nothing of Ray runs; what is simulated is the flow that dataflow.py sets up: so many rows for each place, no barrier.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.figures import write_figures
-from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE
+from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE, rows_per_place
 from cgd_ray.planning.times.speeds import DRIVER_S_PER_CALL, DRIVER_S_PER_ROW
 
 PLACES = 256
@@ -41,27 +41,37 @@ class Outcome:
     """What a simulation came to."""
 
     makespan: float = 0.0
-    answered: float = 0.0
+    all_handed_out: float = 0.0
+    """When the last row left the driver; what follows is the tail of the slowest."""
     repeated_rows: int = 0
     driver_busy: float = 0.0
-    events: list[tuple[float, int, int]] = field(default_factory=list)
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """Of each row, when it took its place and for how long."""
+
+    def busy(self, num_places: int) -> float:
+        """Share of the places that answer while there are rows to hand out and the engines are up."""
+        starts, seconds = (np.array(column) for column in zip(*self.answers, strict=True))
+        ends = np.minimum(starts + seconds, self.all_handed_out)
+        within = np.maximum(0.0, ends - starts)
+        return float(within.sum() / (num_places * (self.all_handed_out - START_S)))
 
 
-def simulate(num_rows: int, num_replicas: int, batch_size: int, loses: bool, seed: int = 0) -> dict[str, Any]:
-    """Rows a second, share of places that answer, share of the time that the driver works."""
-    rng = np.random.default_rng(seed)
-    most_calls = math.ceil(CALLS_PER_PLACE * PLACES / batch_size) + 1
+def simulate(num_rows: int, num_replicas: int, batch_size: int, per_place: float, loses: bool) -> dict[str, Any]:
+    """Rows a second, share of places that answer, share of the time that the driver works; `per_place` rows are with an engine for each."""
+    rng = np.random.default_rng(0)
+    most_calls = math.ceil(per_place * PLACES / batch_size) + 1
     replicas = [Replica(free=[START_S] * PLACES) for _ in range(num_replicas)]
     if loses:
         for replica in replicas:
             replica.lost_at = START_S + float(rng.exponential(3600 / LOST_PER_ENGINE_HOUR))
     outcome, waiting, driver_free = Outcome(), num_rows, 0.0
+    events: list[tuple[float, int, int]] = []
     order = deque(number for _ in range(most_calls) for number in range(num_replicas))  # the driver hands out round-robin at first
-    while order or outcome.events:
+    while order or events:
         if order:
             ready, number = 0.0, order.popleft()
         else:
-            ready, number, finished = heapq.heappop(outcome.events)
+            ready, number, finished = heapq.heappop(events)
             outcome.makespan = max(outcome.makespan, ready)
             driver_free = max(driver_free, ready) + DRIVER_S_PER_ROW * finished
             outcome.driver_busy += DRIVER_S_PER_ROW * finished
@@ -71,17 +81,18 @@ def simulate(num_rows: int, num_replicas: int, batch_size: int, loses: bool, see
         waiting -= rows
         driver_free = max(driver_free, ready) + DRIVER_S_PER_CALL
         outcome.driver_busy += DRIVER_S_PER_CALL
-        heapq.heappush(outcome.events, (_answered(replicas[number], driver_free, rows, rng, outcome), number, rows))
-    busy = outcome.answered / (num_replicas * PLACES * (outcome.makespan - START_S))
+        outcome.all_handed_out = driver_free
+        heapq.heappush(events, (_answered(replicas[number], driver_free, rows, rng, outcome), number, rows))
     return {
         "rows": num_rows,
         "replicas": num_replicas,
         "batch_size": batch_size,
+        "rows_per_place": per_place,
         "loses": loses,
-        "rows_per_s": num_rows / outcome.makespan,
-        "busy": busy,
+        "rows_per_s": num_rows / (outcome.makespan - START_S),
+        "busy": outcome.busy(num_replicas * PLACES),
         "driver_busy": outcome.driver_busy / outcome.makespan,
-        "repeated_rows": int(outcome.repeated_rows),
+        "repeated_rows": outcome.repeated_rows,
         "hours": outcome.makespan / 3600,
     }
 
@@ -95,7 +106,7 @@ def _answered(replica: Replica, arrives: float, rows: int, rng: np.random.Genera
             _lose(replica, rng, outcome)
             start = max(start, replica.free[0])
         heapq.heapreplace(replica.free, start + seconds)
-        outcome.answered += seconds
+        outcome.answers.append((start, seconds))
         last = max(last, start + seconds)
     return last
 
@@ -112,14 +123,14 @@ def _lose(replica: Replica, rng: np.random.Generator, outcome: Outcome) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--replicas", type=int, nargs="+", default=[20, 200, 2000])
+    parser.add_argument("--rows-per-replica", type=int, default=5_000)
     parsed = parser.parse_args()
     found = [
-        simulate(parsed.rows, replicas, batch_size, loses)
-        for replicas in (20, 200, 2000)
-        for batch_size in (16, 128)
-        for loses in (False, True)
-        if not (loses and batch_size == 16)
+        simulate(parsed.rows_per_replica * replicas, replicas, batch_size, per_place, loses)
+        for replicas in parsed.replicas
+        for batch_size in (16, 128, 512)
+        for per_place, loses in ((CALLS_PER_PLACE, False), (rows_per_place(batch_size), False), (rows_per_place(batch_size), True))
     ]
     write_figures({"simulated": found}, parsed.json)
 

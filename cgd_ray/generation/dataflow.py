@@ -29,7 +29,7 @@ from cgd_ray.data.ids import Ids
 from cgd_ray.data.reasons import ReasonCounts
 from cgd_ray.data.records import Turn
 from cgd_ray.engines.groups import EngineGroups
-from cgd_ray.generation.pools.elasticity import CALLS_PER_PLACE, follow_work
+from cgd_ray.generation.pools.elasticity import follow_work, rows_per_place
 from cgd_ray.generation.pools.flow_control import keep_small
 from cgd_ray.generation.reuse import TOKEN_KINDS
 from cgd_ray.generation.stages import EngineStage, StageSpec
@@ -242,7 +242,7 @@ class _FilteredBeforehand(CheckpointManager):
 
 def _pool(placement: PlacementConfig, batch_size: int, groups: ExitStack) -> dict[str, Any]:
     """The arguments of map_batches_internal that make one role's actor pool; placement groups of its actors go when `groups` is closed."""
-    calls = math.ceil(CALLS_PER_PLACE * placement.requests_in_flight / batch_size) + 1
+    calls = math.ceil(rows_per_place(batch_size) * placement.requests_in_flight / batch_size) + 1
     arguments: dict[str, Any] = {
         "batch_size": None,  # a block; with a number Ray waits for so many rows and then may call with almost twice as many
         "batch_format": "pyarrow",

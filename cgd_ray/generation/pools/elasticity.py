@@ -24,8 +24,16 @@ from ray.data._internal.execution.streaming_executor_state import OpState
 GROWS_FROM = 0.5
 """Share of the calls that its actors may hold from which on a pool adds actors: twice as many rows as they have places."""
 CALLS_PER_PLACE = 4
-"""Rows handed to an actor for each of its engine's places. A call holds its rows until the slowest is finished; where lengths vary as those
-of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a simulation, docs/benchmarks.md)."""
+"""Rows handed to an actor for each of its engine's places, in batches of SMALL_BATCH or less. A call holds its rows until the slowest is
+finished; where lengths vary as those of answers do (lognormal, sigma 1), 2 leave a third of the places empty, 4 next to none (a
+simulation, docs/benchmarks.md)."""
+SMALL_BATCH = 16
+
+
+def rows_per_place(batch_size: int) -> float:
+    """The same of larger batches, whose slowest row is later: twice as many for eight times the rows keep as many places full (a
+    simulation, docs/scale.md)."""
+    return float(CALLS_PER_PLACE * max(1.0, batch_size / SMALL_BATCH) ** (1 / 3))
 
 
 class FollowWork(ActorAutoscaler):
