@@ -112,11 +112,10 @@ def _answered(replica: Replica, arrives: float, rows: int, rng: np.random.Genera
 
 
 def _lose(replica: Replica, rng: np.random.Generator, outcome: Outcome) -> None:
-    """The engine is gone with what was in it, which is answered again by the one that starts in its place."""
+    """The engine is gone with the row of each place, which the one that starts in its stead answers from the beginning."""
     back = replica.lost_at + START_S
-    outcome.repeated_rows += sum(1 for free in replica.free if free > replica.lost_at)
-    replica.free = [back + max(0.0, free - replica.lost_at) for free in replica.free]
-    heapq.heapify(replica.free)
+    outcome.repeated_rows += PLACES
+    replica.free = [back] * PLACES
     replica.lost_at = back + float(rng.exponential(3600 / LOST_PER_ENGINE_HOUR))
 
 

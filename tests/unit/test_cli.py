@@ -275,3 +275,26 @@ def test_config_prints_a_config_that_resolves_to_the_same(job: Job, capfd: pytes
     (job.root / "printed.yaml").write_text(printed)
     assert main(["config", str(job.root / "printed.yaml")]) == 0
     assert capfd.readouterr().out == printed
+
+
+def test_a_plan_of_what_cannot_work_ends_as_a_refusal_and_is_written_all_the_same(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster, written = job.root / "cluster.yaml", job.root / "plan.json"
+    cluster.write_text("nodes: [{gpu: H100, gpus: 1, cpus: 16, memory_gib: 64}]")
+    command = ["plan", str(job.config), "--cluster", str(cluster), "--output", str(written)]
+    assert main(command) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("plan: fits; ")
+    assert main([*command, "training.use_gpu=true", "training.num_workers=2"]) == 2
+    assert "training.num_workers=1" in capfd.readouterr().out
+    assert json.loads(written.read_text())["findings"][0]["refuses"]
+    assert not job.run_dir.exists()
+
+
+def test_a_plan_without_a_model_or_for_an_unknown_gpu_is_one_line(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster = job.root / "cluster.yaml"
+    cluster.write_text("nodes: [{gpu: H1000, gpus: 1, cpus: 16, memory_gib: 64}]")
+    assert main(["plan", str(job.config), "--cluster", str(cluster)]) == 2
+    assert main(["plan", str(job.config), f"student.model={job.root}"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "nearest: H100" in lines[0]
+    assert "config.json cannot be read" in lines[1]

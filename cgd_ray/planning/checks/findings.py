@@ -3,6 +3,7 @@
 How to use: `findings = [*contexts(...), *memory_of_training(...)]`, and placement.py's; one that `refuses` ends a run before it begins.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,12 +45,8 @@ class Finding:
     @property
     def remedy(self) -> str:
         """To be pasted behind the command."""
-        words = " ".join(f"{key}={_yaml(value)}" for key, value in self.overrides.items())
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in self.overrides.items())
         return f"; {words}" if words else ""
-
-
-def _yaml(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
 
 
 def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Mapping[str, float]) -> Iterator[Finding]:
@@ -73,9 +70,9 @@ def contexts(config: Config, facts: Mapping[str, ModelFacts], longest_prompt: Ma
     limit = facts["student"].longest_context
     if limit is not None and config.training.context_length > limit:
         yield Finding(
-            text=f"training.context_length is {config.training.context_length} and {config.student.model} was made for {limit} tokens",
+            text=f"training.context_length is {config.training.context_length} and {config.student.model} was made for {limit} tokens: "
+            "packed examples may have as many together, and a single one more than the model has seen",
             overrides={"training.context_length": limit},
-            refuses=True,
         )
 
 

@@ -18,7 +18,6 @@ MENDED = {
     ),
     "heads that GPUs do not divide": (["teacher.placement.gpus_per_replica=6"], 2, "which does not divide the 64 heads"),
     "a context beyond the model's": (["student.context_length=200000"], 2, "was made for 131072 tokens"),
-    "a training context beyond the model's": (["training.context_length=262144"], 2, "was made for 131072 tokens"),
     "an optimizer that does not fit": (["training.zero_stage=0"], 2, "optimizer"),
     "activations that do not fit": (["training.context_length=65536", "training.activation_checkpointing=false"], 2, "activations"),
     "one GPU for an 8B training": (["training.num_workers=1"], 2, "a rank needs"),
@@ -78,6 +77,17 @@ def test_a_problem_set_that_is_elsewhere_is_planned_by_its_limit(tmp_path: Path)
 
 def test_what_an_autoscaler_may_add_counts(tmp_path: Path) -> None:
     assert make_plan(config_of(tmp_path), h100_nodes(0, most=2)).refusal is None
+
+
+def test_a_packed_row_may_be_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
+    plan = make_plan(config_of(tmp_path, "student.model=Qwen/Qwen2.5-Math-7B", "student.context_length=4096"), h100_nodes(2))
+    longer = make_plan(
+        config_of(tmp_path, "student.model=Qwen/Qwen2.5-Math-7B", "student.context_length=4096", "training.context_length=8192"),
+        h100_nodes(2),
+    )
+    assert plan.refusal is None
+    assert longer.refusal is None
+    assert any("packed examples" in finding.text for finding in longer.findings)
 
 
 def test_a_driver_that_is_too_slow_for_the_engines_gets_larger_batches(tmp_path: Path) -> None:
