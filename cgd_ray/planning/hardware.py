@@ -40,6 +40,8 @@ PRICES: dict[str, float] = {
 }
 """USD for an hour of one GPU on demand, about the middle of what clouds ask; price_per_gpu_hour of a machine has the last word."""
 STALE_AFTER_DAYS = 365
+UNTOLD_MEMORY_GIB = 2**20
+"""Of a node of a running cluster that does not tell its memory, which is then no reason for anything."""
 Amount = Annotated[float, Field(gt=0.0)]
 
 
@@ -120,6 +122,11 @@ class Machines(Settings):
         return Resources(nodes=nodes, limits=self.limits)
 
     @property
+    def num_nodes(self) -> int:
+        """Of all kinds."""
+        return max(1, sum(machine.most or machine.count for machine in self.nodes))
+
+    @property
     def with_gpus(self) -> Sequence[Machine]:
         """The kinds that have GPUs, the most GPU memory first."""
         having = [machine for machine in self.nodes if machine.accelerator is not None]
@@ -160,7 +167,7 @@ def machines_of(resources: Resources) -> Machines:
     )
     return Machines(
         nodes=tuple(
-            Machine(count=count, cpus=max(1, cpus), gpus=gpus, gpu=gpu, memory_gib=max(1, memory))
+            Machine(count=count, cpus=max(1, cpus), gpus=gpus, gpu=gpu, memory_gib=memory or UNTOLD_MEMORY_GIB)
             for (cpus, gpus, gpu, memory), count in kinds.items()
         ),
         limits=resources.limits,

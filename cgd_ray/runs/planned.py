@@ -3,6 +3,7 @@
 How to use: `tell_plan(config, resources, work_lists, run, say)` before any engine starts; `told(config, resources, say)` from elsewhere.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from cgd_ray.planning.asked import Asked
 from cgd_ray.planning.hardware import machines_of
 from cgd_ray.planning.plan import Plan, make_plan
 from cgd_ray.planning.table import verdict_of
+from cgd_ray.process.console import last_line
+
+logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -23,8 +27,9 @@ def told(config: Config, resources: Resources, say: Say, asked: Asked | None = N
     """Raises ValueError, one line, for a run that cannot work; of one that cannot be planned it says so, and returns None."""
     try:
         plan = make_plan(config, machines_of(resources), asked=asked)
-    except ValueError as error:
-        say(f"no plan: {error}")
+    except Exception as error:  # what cannot be planned may still be run
+        logger.warning("no plan was made", exc_info=True)
+        say(f"no plan: {last_line(error)}")
         return None
     if plan.refusal is not None:
         raise ValueError(plan.refusal)

@@ -130,12 +130,12 @@ def _too_large(name: str, role: RoleConfig, facts: ModelFacts, machine: Machine 
 
 
 def memory_of_training(config: Config, facts: ModelFacts, machines: Machines, target_share: float) -> Iterator[Finding]:
-    """A rank fits on its GPU and, with what is offloaded, in its share of the node's memory."""
+    """A rank fits on its GPU, else the run is refused, and in its share of the node's memory, else it is told: that may be swapped."""
     training, (world_size, _) = config.training, config.training.worker_range
     machine = machines.for_type(None) if training.use_gpu else max(machines.nodes, key=lambda node: node.memory_gib)
     if machine is None:
         return
-    per_node = min(world_size, machine.gpus if training.use_gpu else world_size)
+    per_node = min(world_size, machine.gpus) if training.use_gpu else math.ceil(world_size / machines.num_nodes)
     host = (machine.memory_gib - HOST_RESERVE_GIB * training.use_gpu) * GIB / per_node
     device = machine.accelerator.memory_bytes if training.use_gpu and machine.accelerator is not None else host
     memory = training_memory(training, facts, world_size, target_share)
@@ -150,7 +150,7 @@ def memory_of_training(config: Config, facts: ModelFacts, machines: Machines, ta
         if fitting is None:
             text += "; no stage, checkpointing or offloading of these settings fits: take more workers, or lower training.context_length"
         changed = {} if fitting is None else _changed(training.model_dump(mode="json"), fitting.model_dump(mode="json"))
-        yield Finding(text=text, overrides=changed, refuses=CERTAIN * needed > have)
+        yield Finding(text=text, overrides=changed, refuses=what == "GPU" and training.use_gpu and CERTAIN * needed > have)
 
 
 def pace_of_driver(config: Config, rows_per_s: float | None) -> Iterator[Finding]:
