@@ -3,6 +3,7 @@
 How to use: `plan = make_plan(config, machines, like=None)`; `plan.refusal`, `plan.as_dict()`; table.py prints one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,7 +20,7 @@ from cgd_ray.planning.memory.serving import EngineMemory, engine_memory
 from cgd_ray.planning.memory.training import RankMemory, training_memory
 from cgd_ray.planning.models.facts import ModelFacts, facts_of
 from cgd_ray.planning.storage import Storage, storage_of
-from cgd_ray.planning.times.earlier import EarlierRun
+from cgd_ray.planning.times.earlier import ENOUGH, EarlierRun
 from cgd_ray.planning.times.estimate import Estimator, Phase
 from cgd_ray.planning.work import Work
 
@@ -96,7 +97,8 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None, aske
     facts = {name: found for name, (found, _) in counted.items()}
     lengths = measured_or_assumed(config, asked.questions, like)
     work = Work.of(config, asked.num_problems, asked.num_evaluated, lengths)
-    estimator = Estimator(config=config, facts=facts, machines=machines, work=work, earlier=None if like is None else EarlierRun.read(like))
+    earlier = None if like is None else EarlierRun.read(like)
+    estimator = Estimator(config=config, facts=facts, machines=machines, work=work, earlier=earlier)
     phases = estimator.phases()
     engines = {name: _engine(getattr(config, name), facts[name], machines) for name in facts}
     places = {
@@ -115,6 +117,7 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None, aske
         storage=storage_of(config, work, facts["student"]),
         findings=[
             *_found(config, machines, facts, lengths, work),
+            *_small(earlier),
             *pace_of_driver(config, estimator.rows_per_s()),
             *money_of_endpoint(config, estimator.endpoint_money()),
             *(Finding(text=note) for note in asked.notes),
@@ -149,6 +152,15 @@ def _engine(role: RoleConfig, facts: ModelFacts, machines: Machines) -> EngineMe
     machine = machines.for_type(role.placement.accelerator_type) if role.placement.gpus_per_replica else None
     gpu = None if machine is None else machine.accelerator
     return engine_memory(role, facts, None if gpu is None else gpu.memory_bytes)
+
+
+def _small(earlier: EarlierRun | None) -> list[Finding]:
+    """An earlier run of so few rows tells more of its start than of the rest."""
+    if earlier is None or earlier.filled >= ENOUGH:
+        return []
+    enough = math.ceil(ENOUGH * earlier.rows / earlier.filled)
+    text = f"the earlier run had {earlier.rows:,} rows, {earlier.filled:.1f} times its engines' places, so its times are mostly their start"
+    return [Finding(text=f"{text}; {enough:,} rows or more would tell (--pilot {enough})")]
 
 
 def _stale(phases: Sequence[Phase]) -> list[Finding]:

@@ -17,6 +17,8 @@ from cgd_ray.training.observe.metrics import read_metrics
 
 TIME_ERROR = 0.2
 """Between two runs of one config on one machine, and between what is scaled and what comes out."""
+ENOUGH = 3.0
+"""How often the rows of an earlier run should fill its engines' places for its times to be those of many rows."""
 RECOMPUTING = 4 / 3
 """What activation checkpointing makes of a step: three passes become four."""
 
@@ -59,13 +61,25 @@ class EarlierRun:
         )
 
     def generation_seconds(self, config: Config, rows: int) -> Range:
-        """The start as it was; the rows as fast as they went, by the busier role."""
+        """The start as it was; the rows as fast as they went, by the busier role.
+
+        Fewer rows than fill the engines' places tell little of how fast many go: then the lower bound is that of full places.
+        """
         busy = max(seconds / getattr(self.config, role).placement.max_replicas for role, seconds in self.busy_seconds.items())
         start = max(0.0, self.seconds["generate"] - busy)
         replicas = min(
             getattr(config, role).placement.max_replicas / getattr(self.config, role).placement.max_replicas for role in self.busy_seconds
         )
-        return Range.around(start + busy * rows / max(1, self.rows) / replicas, TIME_ERROR)
+        working = busy * rows / max(1, self.rows) / replicas
+        around = Range.around(start + working, TIME_ERROR)
+        return Range(around.likely, min(around.low, start + working * min(1.0, self.filled)), around.high)
+
+    @property
+    def filled(self) -> float:
+        """How often the rows fill the places of all engines of a role; below ENOUGH most of their time is the engines' start."""
+        placed = [getattr(self.config, role).placement for role in self.busy_seconds]
+        num_places: int = max(place.max_replicas * place.requests_in_flight for place in placed)
+        return self.rows / num_places
 
     def training_seconds(self, training: TrainingConfig, steps: int, tokens: float) -> Range:
         """The start as it was; each token as fast as one was, but for what is computed again and for more or fewer workers."""
