@@ -17,7 +17,7 @@ from cgd_ray.runs.lease import EXIT_LOST, leased
 from cgd_ray.runs.remote import working_copy as module
 from cgd_ray.runs.remote.leasing import NAME
 from cgd_ray.runs.remote.objects import Objects
-from cgd_ray.runs.remote.snapshots import CONTENTS, Snapshots
+from cgd_ray.runs.remote.snapshots import CONTENTS, INDEX, Snapshots
 from cgd_ray.runs.remote.working_copy import directory_of, looked_at, working_copy
 from tests.buckets import Buckets
 from tests.processes import begun
@@ -108,7 +108,7 @@ def test_a_driver_that_is_killed_leaves_what_it_has_published_and_the_next_one_g
 ) -> None:
     driver = start(url, tmp_path / "a", buckets)
     deadline = time.monotonic() + 20
-    while not list(store.names(CONTENTS)):
+    while (index := store.read(INDEX)) is None or b"made" not in index[0]:  # contents go first, and without it they are nothing
         assert time.monotonic() < deadline
         time.sleep(0.1)
     driver.kill()
