@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from cgd_ray.config import Config, SourceConfig
 from cgd_ray.evaluation.benchmarks.catalogue import benchmark_named
 from cgd_ray.problems.mixing import load_training_problems
 from cgd_ray.problems.sources import load_problems
 
+SAMPLE = 200
+"""Questions that are looked at, spread over all of them: of a million long ones there is no second copy."""
 UNKNOWN_PROBLEMS = 1000
 """Problems of a source that is not at hand and has no limit."""
 
@@ -22,7 +26,7 @@ class Asked:
 
     num_problems: int
     questions: Sequence[str]
-    """Those at hand, perhaps none."""
+    """A sample of them, perhaps none."""
     num_evaluated: int
     """Answers that each evaluated model is asked for."""
     notes: Sequence[str] = ()
@@ -44,7 +48,14 @@ def _training(config: Config, notes: list[str]) -> tuple[int, list[str]]:
         notes.append(f"problems.path {source.path} is not on this machine, so its lengths are assumed{assumed}")
         return number, []
     problems = load_training_problems(source, notes)
-    return problems.num_rows, problems["question"].to_pylist()
+    return problems.num_rows, sampled(problems)
+
+
+def sampled(problems: pa.Table) -> list[str]:
+    """Some of the questions of a table of problems."""
+    every = max(1, problems.num_rows // SAMPLE)
+    questions: list[str] = problems["question"].take(list(range(0, problems.num_rows, every))).to_pylist()
+    return questions
 
 
 def _evaluated(config: Config) -> int:

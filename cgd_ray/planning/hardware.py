@@ -155,7 +155,7 @@ def read_machines(path: str) -> Machines:
 
 
 def machines_of(resources: Resources) -> Machines:
-    """Of a running cluster. A GPU that the table lacks is left out of memory and times, so it must be stated in a file."""
+    """Of a running cluster. No plan can be made for a GPU that the table lacks: it must be stated in a file."""
     kinds = Counter(
         (
             int(node.resources.get("CPU", 0)),
@@ -179,5 +179,6 @@ def this_machine(num_cpus: int | None = None) -> Machines:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     found = [line for file in Path("/proc/driver/nvidia/gpus").glob("*/information") for line in file.read_text().splitlines()]
     models = [line.partition(":")[2].strip() for line in found if line.startswith("Model")]
+    kind = next((known.name if (known := gpu_of(model)) is not None else model for model in models), None)
     cpus = num_cpus or os.cpu_count() or 1
-    return Machines(nodes=(Machine(cpus=cpus, memory_gib=round(memory, 1), gpus=len(models), gpu=models[0] if models else None),))
+    return Machines(nodes=(Machine(cpus=cpus, memory_gib=round(memory, 1), gpus=len(models), gpu=kind),))

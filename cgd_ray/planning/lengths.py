@@ -3,17 +3,21 @@
 How to use: `lengths = Lengths.of(config, questions, like)`; every field is the mean of a row, as a range.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.data.durable import durable_records
 from cgd_ray.data.models import is_hub_name
 from cgd_ray.data.prompts import Message, load_prompts
+from cgd_ray.data.records import TURNS
 from cgd_ray.planning.ranges import Range
 
 CHARACTERS_PER_TOKEN = Range(3.3, 2.6, 3.9)
@@ -22,8 +26,6 @@ QUESTION_CHARACTERS = Range(260.0, 120.0, 700.0)
 """Where the problems are not at hand."""
 TURN_TOKENS = 12.0
 """What a chat template puts around a message."""
-SAMPLE = 200
-"""Problems that are looked at."""
 ANSWER = Range(450.0, 200.0, 1000.0)
 THOUGHTFUL_ANSWER = Range(4000.0, 1500.0, 9000.0)
 CRITIQUE = Range(380.0, 180.0, 900.0)
@@ -78,7 +80,7 @@ def measured_or_assumed(config: Config, questions: Sequence[str], like: Path | N
         }
     return Lengths(
         question=_of_questions(questions, student),
-        **{turn: answers.get(turn, answers["refinement"]) for turn in ("attempt", "critique", "refinement", "direct")},
+        **{turn: answers.get(turn, answers["refinement"]) for turn in (*TURNS, "direct")},
         answer_share={name: _answer_share(getattr(config, name)) for name in ("student", "teacher")},
         student_overhead=_tokens(prompts.solve_messages("", prompts.student_system), student),
         teacher_overhead=_tokens(prompts.critique_messages("", ""), teacher),
@@ -103,20 +105,18 @@ def _measured(run_dir: Path) -> dict[str, Range]:
     parts = durable_records(run_dir / "records").parts
     if not parts:
         raise ValueError(f"{run_dir} holds no records to take lengths from; give the run directory of a generation that has come further")
-    names = pq.read_schema(parts[0]).names
     found: dict[str, Range] = {}
-    for turn in ("attempt", "critique", "refinement", "direct"):
-        if f"{turn}_tokens" in names:
-            counts = [count for part in parts for count in pq.read_table(part, columns=[f"{turn}_tokens"])[0].to_pylist() if count]
-            if counts:
+    for turn in (*TURNS, "direct"):
+        if (column := f"{turn}_tokens") in pq.read_schema(parts[0]).names:
+            counts = pa.concat_tables([pq.read_table(part, columns=[column]) for part in parts])[column]
+            if (counts := counts.filter(pc.greater(counts, 0))).length():
                 found[turn] = _mean(counts)
     return found
 
 
-def _mean(counts: Sequence[int]) -> Range:
+def _mean(counts: pa.ChunkedArray) -> Range:
     """A mean within its standard errors, as a few long answers move it."""
-    mean = fmean(counts)
-    error = MEASURED_ERROR * (fmean([(count - mean) ** 2 for count in counts]) / len(counts)) ** 0.5
+    mean, error = pc.mean(counts).as_py(), MEASURED_ERROR * pc.stddev(counts).as_py() / math.sqrt(counts.length())
     return Range(mean, mean - error, mean + error)
 
 
@@ -138,8 +138,8 @@ class _Counter:
 def _of_questions(questions: Sequence[str], counter: _Counter) -> Range:
     if not questions:
         return QUESTION_CHARACTERS / CHARACTERS_PER_TOKEN
-    sample = [counter(question) for question in questions[:: max(1, len(questions) // SAMPLE)]]
-    return Range(*(fmean(getattr(count, bound) for count in sample) for bound in ("likely", "low", "high")))
+    counts = [counter(question) for question in questions]
+    return Range(*(fmean(getattr(count, bound) for count in counts) for bound in ("likely", "low", "high")))
 
 
 def _tokens(messages: Sequence[Message], counter: _Counter) -> float:

@@ -100,7 +100,7 @@ def make_plan(config: Config, machines: Machines, like: Path | None = None, aske
     earlier = None if like is None else EarlierRun.read(like)
     estimator = Estimator(config=config, facts=facts, machines=machines, work=work, earlier=earlier)
     phases = estimator.phases()
-    engines = {name: _engine(getattr(config, name), facts[name], machines) for name in facts}
+    engines = {name: memory for name in facts if (memory := _engine(_role(config, name), facts[name], machines)) is not None}
     places = {
         name: memory.places(estimator.context(name), _role(config, name).placement.requests_in_flight) for name, memory in engines.items()
     }
@@ -148,10 +148,13 @@ def _role(config: Config, name: str) -> RoleConfig:
     return config.student if name == "student" else config.teacher
 
 
-def _engine(role: RoleConfig, facts: ModelFacts, machines: Machines) -> EngineMemory:
-    machine = machines.for_type(role.placement.accelerator_type) if role.placement.gpus_per_replica else None
+def _engine(role: RoleConfig, facts: ModelFacts, machines: Machines) -> EngineMemory | None:
+    """None for GPUs that are not there yet, so that nobody knows what they have."""
+    if not role.placement.gpus_per_replica:
+        return engine_memory(role, facts, None)
+    machine = machines.for_type(role.placement.accelerator_type)
     gpu = None if machine is None else machine.accelerator
-    return engine_memory(role, facts, None if gpu is None else gpu.memory_bytes)
+    return None if gpu is None else engine_memory(role, facts, gpu.memory_bytes)
 
 
 def _small(earlier: EarlierRun | None) -> list[Finding]:

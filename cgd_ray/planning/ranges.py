@@ -3,6 +3,7 @@
 How to use: `Range.of(500, low=200, high=1200) * 1000`; `str(hours)`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -26,6 +27,10 @@ class Range:
     def around(cls, value: float, error: float) -> "Range":
         """One that is known to within a share of it."""
         return cls(value, value * (1 - error), value * (1 + error))
+
+    def __iter__(self) -> Iterator[float]:
+        """In the order in which one is made."""
+        return iter((self.likely, self.low, self.high))
 
     def __add__(self, other: "Range | float") -> "Range":
         other = other if isinstance(other, Range) else Range.exactly(other)

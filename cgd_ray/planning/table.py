@@ -6,7 +6,7 @@ How to use: `for line in lines_of(plan, config): say(line)`.
 from collections.abc import Iterator
 
 from cgd_ray.config import Config
-from cgd_ray.planning.memory.serving import GIB
+from cgd_ray.planning.memory.serving import GIB, EngineMemory
 from cgd_ray.planning.plan import Plan
 from cgd_ray.planning.ranges import Range
 from cgd_ray.planning.times.estimate import gpu_hours
@@ -55,17 +55,23 @@ def _models(plan: Plan, config: Config) -> Iterator[str]:
         if role.api is not None:
             yield _row(name, f"{role.model} at {role.api.base_url}")
             continue
-        facts, memory = plan.facts[name], plan.engines[name]
+        facts, memory = plan.facts[name], plan.engines.get(name)
         where = (
             f"{role.placement.gpus_of_replica:g} GPUs" if role.placement.gpus_per_replica else f"{role.placement.cpus_per_replica:g} CPUs"
         )
+        held = "of a memory that is not known yet" if memory is None else f"{_held(memory)}, {plan.places[name]} requests at once"
         yield _row(
             name,
-            f"{role.model}, {_number(facts.size.num_parameters)} parameters ({plan.sources[name]}); an engine on {where}: "
-            f"{memory.weights / GIB:.1f} GiB weights + {memory.workspace / GIB:.1f} workspace + {max(0.0, memory.cache) / GIB:.1f} cache "
-            f"= {memory.cached_tokens:,} tokens, {plan.places[name]} requests at once; {role.placement.min_replicas} to "
-            f"{role.placement.max_replicas} engines",
+            f"{role.model}, {_number(facts.size.num_parameters)} parameters ({plan.sources[name]}); an engine on {where}: {held}; "
+            f"{role.placement.min_replicas} to {role.placement.max_replicas} engines",
         )
+
+
+def _held(memory: EngineMemory) -> str:
+    return (
+        f"{memory.weights / GIB:.1f} GiB weights + {memory.workspace / GIB:.1f} workspace + {max(0.0, memory.cache) / GIB:.1f} cache "
+        f"= {memory.cached_tokens:,} tokens"
+    )
 
 
 def _work(plan: Plan) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cgd_ray.cluster.connection import Resources
 from cgd_ray.config import Config
 from cgd_ray.data.rundir import RunDir, write_json
-from cgd_ray.planning.asked import Asked
+from cgd_ray.planning.asked import Asked, sampled
 from cgd_ray.planning.hardware import machines_of
 from cgd_ray.planning.plan import Plan, make_plan
 from cgd_ray.planning.table import verdict_of
@@ -42,8 +42,6 @@ def tell_plan(config: Config, resources: Resources, work_lists: Mapping[Path, pa
     """The same of a run that has read its problems, which keeps its plan."""
     work = work_lists[run.work_list]
     answers = sum(table.num_rows for path, table in work_lists.items() if path not in (run.work_list, run.validation_work_list))
-    asked = Asked(
-        num_problems=work.num_rows // config.generation.num_samples, questions=work["question"].to_pylist(), num_evaluated=answers
-    )
+    asked = Asked(num_problems=work.num_rows // config.generation.num_samples, questions=sampled(work), num_evaluated=answers)
     if (plan := told(config, resources, say, asked)) is not None:
         write_json(run.plan, plan.as_dict())

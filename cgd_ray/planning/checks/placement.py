@@ -8,10 +8,9 @@ from typing import Any
 
 from cgd_ray.cluster.capacity import check_cluster
 from cgd_ray.cluster.connection import Resources
+from cgd_ray.cluster.precision import ROLES
 from cgd_ray.config import Config, RoleConfig
 from cgd_ray.planning.checks.findings import Finding
-
-ROLES = ("student", "teacher")
 
 
 def placement(config: Config, resources: Resources, phases: Collection[str]) -> Iterator[Finding]:
@@ -75,14 +74,14 @@ def _not_packed(config: Config, resources: Resources, phase: str) -> str:
     from ray.autoscaler._private.resource_demand_scheduler import get_bin_pack_residual
 
     have = [dict(node.resources) for node in resources.nodes]
-    asked = [demand for name, placed in pieces(config, phase).items() for demand in [placed] * _count(config, name)]
+    asked = [demand for name, placed in _pieces(config, phase).items() for demand in [placed] * _count(config, name)]
     left, _ = get_bin_pack_residual(have, asked)
     return ", ".join(sorted({_described(piece) for piece in left}))
 
 
-def pieces(config: Config, phase: str) -> dict[str, dict[str, float]]:
+def _pieces(config: Config, phase: str) -> dict[str, dict[str, float]]:
     """What each process of a phase asks Ray for on one node."""
-    engines = {"generate": ("student", "teacher"), "live": ("student", "teacher"), "evaluate": ("student",), "train": ()}[phase]
+    engines = {"generate": ROLES, "live": ROLES, "evaluate": ("student",), "train": ()}[phase]
     asked = {name: _of_engine(getattr(config, name)) for name in engines if getattr(config, name).api is None}
     if phase in ("train", "live"):
         asked["training"] = {"CPU": config.training.cpus_per_worker or 1.0, "GPU": float(config.training.use_gpu)}

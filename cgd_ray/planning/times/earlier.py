@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from cgd_ray.config import Config, TrainingConfig
+from cgd_ray.data.records import TURNS_OF_ROLE
 from cgd_ray.data.rundir import RunDir, read_json
 from cgd_ray.planning.ranges import Range
 from cgd_ray.training.observe.metrics import read_metrics
@@ -48,12 +49,14 @@ class EarlierRun:
         summary, config = read_json(run.summary), run.recorded_config()
         if summary is None or config is None or summary["generation"] is None:
             raise ValueError(f"{directory} holds no run that has generated, so it tells no times; give one whose generation is finished")
+        if config.training.streaming:
+            raise ValueError(f"{directory} was a live run, in which the times of generation and training are one; give one that was not")
         steps = read_metrics(run.metrics)
         return cls(
             config=config,
             rows=summary["records"]["written"],
             seconds=summary["seconds"],
-            busy_seconds={role: summary["generation"][role]["engine_seconds"] for role in ("student", "teacher")},
+            busy_seconds={role: summary["generation"][role]["engine_seconds"] for role in TURNS_OF_ROLE},
             step_seconds=median([step["time/step_s"] for step in steps] or [0.0]),
             steps=len(steps),
             tokens_per_step=sum(step["train/tokens"] for step in steps) / max(1, len(steps)),

@@ -22,6 +22,7 @@ from cgd_ray.planning.times.speeds import (
     training_flops,
 )
 from cgd_ray.planning.work import Tokens, Work
+from cgd_ray.training.observe.work import model_flops
 
 LONGER_WHILE_RUNNING = 1.3
 """Tokens of a request halfway through, as the long ones are there for longest, over half of its answer."""
@@ -148,9 +149,9 @@ class Estimator:
         if gpu is None or not training.use_gpu:
             return Phase(name="train", seconds=None, gpus=gpus, money=None, source="nothing: name an earlier run with --like")
         work = self.work
-        flops = work.trained_tokens * facts.size.flops_per_token + work.trained_tokens * (facts.size.flops_per_target * work.target_share)
-        attention = 6.0 * facts.size.attention_width * facts.size.num_attention_layers
-        flops = flops + work.trained_tokens * work.example_tokens * attention
+        flops = Range(
+            *(_flops(facts, work.target_share, *amounts) for amounts in zip(work.trained_tokens, work.example_tokens, strict=True))
+        )
         seconds = flops / training_flops(training, gpu, world_size) + TRAINING_START_S + reading_seconds(facts)
         return Phase(name="train", seconds=seconds, gpus=gpus, money=self._priced(seconds, gpus), source="roofline")
 
@@ -181,6 +182,11 @@ class Estimator:
         tokens, fresh = self.work.teacher, api.price_per_million_input_tokens
         cached = fresh if api.price_per_million_cached_tokens is None else api.price_per_million_cached_tokens
         return (tokens.prompt * fresh + tokens.cached * cached + tokens.generated * api.price_per_million_output_tokens) / 1e6
+
+
+def _flops(facts: ModelFacts, target_share: float, tokens: float, example_tokens: float) -> float:
+    """Of a training on so many tokens, in examples of so many each."""
+    return model_flops(facts.size, round(tokens), round(tokens * target_share), round(tokens * example_tokens))
 
 
 def gpu_hours(phases: list[Phase]) -> Iterator[tuple[str, Range]]:

@@ -102,9 +102,24 @@ def test_a_driver_that_is_too_slow_for_the_engines_gets_larger_batches(tmp_path:
     assert not any("one driver hands out" in finding.text for finding in again.findings)
 
 
+def test_a_request_that_may_fit_is_told_of_and_not_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "teacher.placement.gpus_per_replica=2", "teacher.context_length=40000")
+    plan = make_plan(config, h100_nodes(2))
+    assert plan.refusal is None
+    assert any("less than one request" in finding.text for finding in plan.findings)
+
+
+def test_an_engine_that_is_quantised_as_it_loads_is_not_judged(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "teacher.placement.gpus_per_replica=1", "teacher.engine={quantization: fp8, cpu_offload_gb: 20}")
+    assert make_plan(config, h100_nodes(2)).refusal is None
+
+
 def test_nodes_of_unknown_kinds_may_still_come(tmp_path: Path) -> None:
     head = Machines.model_validate({"nodes": [{"cpus": 8, "memory_gib": 32}], "limits": {"GPU": 16, "CPU": 400}})
-    assert make_plan(config_of(tmp_path), head).refusal is None
+    config = config_of(tmp_path)
+    plan = make_plan(config, head)
+    assert plan.refusal is None
+    assert "of a memory that is not known yet" in "".join(lines_of(plan, config))
     assert make_plan(config_of(tmp_path, "training.num_workers=17"), head).refusal is not None
 
 
