@@ -32,6 +32,8 @@ CRITIQUE = Range(380.0, 180.0, 900.0)
 """Mean tokens of a mathematics answer, of one with thoughts, of a critique, where nobody has measured them."""
 ANSWER_AFTER_THOUGHTS = 0.15
 """Of a turn with thoughts, what follows them."""
+LEAST_OF_LIMIT = 0.25
+"""Of its limit, what a turn may take on average."""
 MEASURED_ERROR = 2.0
 """Standard errors around a measured mean."""
 
@@ -96,8 +98,10 @@ def _answer_share(role: RoleConfig) -> float:
 
 
 def _assumed(role: RoleConfig, usual: Range) -> Range:
-    """Of a turn of this role, cut at its limit."""
-    return (THOUGHTFUL_ANSWER if role.thinking is not None else usual).at_most(role.sampling.max_tokens)
+    """Of a turn of this role, cut at its limit, far below which it may still stay: a low limit is for short answers."""
+    limit = role.sampling.max_tokens
+    cut = (THOUGHTFUL_ANSWER if role.thinking is not None else usual).at_most(limit)
+    return Range(cut.likely, min(cut.low, LEAST_OF_LIMIT * limit), cut.high)
 
 
 def _measured(run_dir: Path) -> dict[str, Range]:

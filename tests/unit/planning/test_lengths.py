@@ -20,7 +20,7 @@ def test_what_nobody_has_measured_has_wide_bounds_and_says_so(tmp_path: Path) ->
 
 def test_an_answer_is_no_longer_than_its_limit(tmp_path: Path) -> None:
     lengths = measured_or_assumed(config_of(tmp_path, "student.sampling.max_tokens=100"), [], like=None)
-    assert lengths.attempt == Range(100, 100, 100)
+    assert lengths.attempt == Range(100, 25, 100)  # and may be much shorter
 
 
 def test_an_example_of_an_arm_holds_what_the_arm_shows(tmp_path: Path) -> None:
